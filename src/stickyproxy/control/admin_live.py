@@ -1,0 +1,165 @@
+"""The admin port's live pages: what is asked for once, and what is watched.
+
+Reading needs no token, as on every other page. A page of somebody else's in a browser of the same
+machine must not read along: a WebSocket says where it comes from, and that has to be here; and who
+reaches us by loopback has to name us so, or a foreign name could be made to lead here (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from urllib.parse import parse_qs, urlsplit
+
+import trio
+
+from stickyproxy.control import admin_socket
+from stickyproxy.control.admin import LIVE_PAGES, AdminResponse, body_fields
+from stickyproxy.control.admin_pages import AdminView
+from stickyproxy.control.live import page
+from stickyproxy.control.live.ask import Asked, answer_json, answer_lines
+from stickyproxy.control.live.drawing import drawn
+from stickyproxy.control.live.feed import LiveFeed, Told
+from stickyproxy.events import HeadReceived
+from stickyproxy.model import Headers
+from stickyproxy.wire.stream import Stream
+
+
+class AdminLive:
+    """`feed` must run."""
+
+    def __init__(self, view: AdminView, feed: LiveFeed) -> None:
+        self._view = view
+        self._feed = feed
+
+    async def find(
+        self, target: str, fields: Mapping[bytes, bytes], *, loopback: bool
+    ) -> AdminResponse | None:
+        """One of our pages; None when the request is for another one."""
+        path, _, query = target.partition("?")
+        if path == "/" and b"text/html" in fields.get(b"accept", b""):
+            path = "/live"
+        if path not in LIVE_PAGES:
+            return None
+        if problem := self._stranger(fields, loopback=loopback):
+            return _text(403, problem)
+        if path == "/shares.svg":
+            return self._picture(query)
+        return self._explain(query) if path == "/explain" else await self._page(query)
+
+    async def watch(
+        self, stream: Stream, head: HeadReceived, *, loopback: bool
+    ) -> AdminResponse | None:
+        """Over a WebSocket, until the other side is gone; or what there is to say instead of it."""
+        path, _, query = head.fields.get(b":path", b"").decode("latin-1").partition("?")
+        if path != "/live":
+            return _text(404, "WebSocket: there is only /live\n")
+        problem = self._stranger(head.fields, loopback=loopback) or foreign(head.fields)
+        if problem:
+            return _text(403, problem)
+        as_html = parse_qs(query).get("as") == ["html"]
+        try:
+            await self._tell(stream, head, as_html=as_html)
+        except* admin_socket.Gone:
+            pass
+        return None
+
+    async def _tell(self, stream: Stream, head: HeadReceived, *, as_html: bool) -> None:
+        with self._feed.watching():
+            async with admin_socket.websocket(stream, head) as connection:
+                serial = 0
+                while True:
+                    told = await self._feed.after(serial)
+                    serial = told.serial
+                    await connection.send_message(page.view(told) if as_html else _json(told))
+
+    # --- what is asked for once ---
+
+    async def _page(self, query: str) -> AdminResponse:
+        asked = Asked(query)
+        lines = [] if asked.empty else answer_lines(self._view, asked)
+        nonce = secrets.token_urlsafe(16)
+        told = await self._feed.once()
+        text = page.page(told, asked, lines, nonce)
+        policy = (
+            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
+            "style-src-attr 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
+            "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        )
+        return _found(200, text, b"text/html; charset=utf-8", [(_CSP, policy.encode())])
+
+    def _explain(self, query: str) -> AdminResponse:
+        status, text = answer_json(self._view, Asked(query))
+        return _found(status, text, b"application/json")
+
+    def _picture(self, query: str) -> AdminResponse:
+        name = parse_qs(query).get("cluster", [""])[0]
+        snapshot = self._view.snapshot()
+        cluster = snapshot.clusters.get(name) if snapshot is not None else None
+        svg = drawn(cluster) if cluster is not None else None
+        if svg is None:
+            return _text(404, "no such cluster, or one without a hash table\n")
+        return _found(200, svg, b"image/svg+xml", [(_CSP, b"default-src 'none'")])
+
+    @staticmethod
+    def _stranger(fields: Mapping[bytes, bytes], *, loopback: bool) -> str:
+        host = _host(fields)
+        if not loopback or _is_ours(host):
+            return ""
+        return f"`{host}` is no name of this machine; right would be localhost\n"
+
+
+_CSP = b"content-security-policy"
+
+
+def _json(told: Told) -> str:
+    return json.dumps(told.account | {"changes": told.changes})
+
+
+def foreign(fields: Mapping[bytes, bytes]) -> str:
+    """RFC 6455 §10.2. Programs say no origin."""
+    origin = fields.get(b"origin")
+    if origin is None:
+        return ""
+    said = urlsplit(origin.decode("latin-1")).netloc.lower()
+    here = fields.get(b":authority", b"").decode("latin-1").lower()
+    return "" if said == here else f"not from a page of `{said or 'no host'}`\n"
+
+
+def _host(fields: Mapping[bytes, bytes]) -> str:
+    authority = fields.get(b":authority", b"").decode("latin-1")
+    host = authority.rpartition("]")[0] if authority.startswith("[") else authority.split(":")[0]
+    return host.strip("[]").lower()
+
+
+def _is_ours(host: str) -> bool:
+    """A unix socket's clients say whatever they like, mostly localhost."""
+    if not host or host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _text(status: int, text: str) -> AdminResponse:
+    return _found(status, text, b"text/plain; charset=utf-8")
+
+
+def _found(status: int, text: str, kind: bytes, more: Headers | None = None) -> AdminResponse:
+    body = text.encode("utf-8", "backslashreplace")
+    headers = body_fields(kind, body) + (more or [])
+    return AdminResponse(status, headers, body)
+
+
+async def run_feed(feed: LiveFeed, bug: Callable[[BaseException, str], None]) -> None:
+    """A look that fails is told to `bug`, and the next one is tried."""
+    while True:
+        try:
+            await feed.run()
+        except Exception as error:  # noqa: BLE001 - a page must not end the process
+            bug(error, "live")
+            await trio.sleep(1)

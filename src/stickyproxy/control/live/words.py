@@ -1,0 +1,40 @@
+"""Figures for people: short, and of the same width as far as that goes."""
+
+from __future__ import annotations
+
+import time
+
+
+def rate(value: float) -> str:
+    return f"{value:.1f}" if 0 < value < 10 else f"{value:,.0f}"
+
+
+def millis(value: float | None) -> str:
+    """Nothing was measured: a dash."""
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
+
+
+def share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """From seconds to days, the two largest units."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def size(octets: float) -> str:
+    return f"{octets / (1 << 20):,.0f} MiB"
+
+
+def clock(unix: float) -> str:
+    return time.strftime("%H:%M:%S", time.gmtime(unix))

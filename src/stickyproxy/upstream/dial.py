@@ -1,0 +1,154 @@
+"""One link to a backend, from connect to its end."""
+
+from __future__ import annotations
+
+import math
+import random
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import trio
+
+from stickyproxy.errors import ProxyError
+from stickyproxy.model import ClusterSpec, Endpoint
+from stickyproxy.rules import Keepalive
+from stickyproxy.upstream.pool import EndpointPool, unreachable
+from stickyproxy.wire.codecs import Codecs
+from stickyproxy.wire.connect import connect
+from stickyproxy.wire.link import Link
+from stickyproxy.wire.tcpinfo import stand_firm
+from stickyproxy.wire.watch import LinkWatch
+
+JITTER = 0.1
+"""Of a lifetime: as much as a client's connection has (`wire.age`)."""
+HTTP1_ANSWERS = (b"HTTP/1.", b"<")
+"""How an answer to HTTP/2's preface begins; Python's http.server sends a page without a head."""
+
+Reach = Callable[[Endpoint, ClusterSpec], Awaitable[trio.abc.Stream]]
+"""From an endpoint to a connected stream; raises `ProxyError`."""
+
+
+async def reach(endpoint: Endpoint, spec: ClusterSpec) -> trio.abc.Stream:
+    """Over the network, with TLS where the cluster wants it."""
+    timeout = spec.connect_timeout
+    transport, _ = await connect(
+        endpoint, spec.protocol, timeout=timeout, tls=spec.tls, host=endpoint.host
+    )
+    stand_firm(transport)
+    if spec.upkeep.keepalive is not None:
+        keep_alive(transport, spec.upkeep.keepalive)
+    return transport
+
+
+def keep_alive(transport: trio.abc.Stream, wanted: Keepalive) -> None:
+    """TCP keepalive; what the system does not know of it is left out."""
+    below = transport.transport_stream if isinstance(transport, trio.SSLStream) else transport
+    if not isinstance(below, trio.SocketStream):
+        return
+    below.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_KEEPIDLE", wanted.idle),
+        ("TCP_KEEPINTVL", wanted.interval),
+        ("TCP_KEEPCNT", wanted.probes),
+    ):
+        if value is not None and hasattr(socket, option):
+            below.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """How long a link takes new streams at most, in seconds; `pool` is told when that is over."""
+
+    seconds: float
+    pool: EndpointPool
+
+    def begin(self, now: float) -> Lifespan:
+        """For a link that begins now, shorter by chance, so that links do not end together."""
+        return Lifespan(self.pool, now + self.seconds * random.uniform(1 - JITTER, 1))
+
+
+class Lifespan:
+    """Of one link."""
+
+    __slots__ = ("_due", "_pool")
+
+    def __init__(self, pool: EndpointPool, due: float) -> None:
+        self._pool = pool
+        self._due = due
+
+    def tick(self, link: Link, now: float) -> None:
+        if link.draining:
+            return
+        if now >= self._due or self._pool.is_spare_no_more(link, now):
+            self._pool.retire_link(link)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialler:
+    """Makes links for the endpoints of one cluster.
+
+    `taken_for_h2` hears of a backend that answered HTTP/1.x where HTTP/2 was expected.
+    """
+
+    spec: ClusterSpec
+    codecs: Codecs
+    watch: LinkWatch
+    taken_for_h2: Callable[[ClusterSpec, str], None]
+    reach: Reach = reach
+
+    async def dial(self, pool: EndpointPool) -> None:
+        """Run one link: the pool hears `dialled` once it takes streams, `undialled` if it never will."""
+        deadline = trio.current_time() + self.spec.connect_timeout
+        try:
+            transport = await self.reach(pool.endpoint, self.spec)
+        except ProxyError as error:
+            pool.undialled(error)
+            return
+        await self._serve(pool, transport, deadline)
+
+    async def _serve(self, pool: EndpointPool, transport: trio.abc.Stream, deadline: float) -> None:
+        settings = trio.CancelScope(deadline=deadline)
+        told = ready = False
+
+        def changed(link: Link) -> None:
+            nonlocal told, ready
+            if ready:
+                pool.changed(link)
+            elif told:
+                return
+            elif link.over:
+                told = True
+                if settings.cancel_called or not _shutting_down():
+                    pool.undialled(self._never_ready(pool, link, late=settings.cancel_called))
+            elif link.codec.capacity() > 0:
+                told = ready = True
+                settings.deadline = math.inf
+                pool.dialled(link)
+
+        protocol = self.spec.protocol
+        codec = self.codecs.client(multiplexed=protocol.multiplexed, tls=protocol.tls)
+        link = Link(transport, codec, changed=changed)
+        upkeep = self.spec.upkeep
+        limit = Lifetime(upkeep.max_lifetime or math.inf, pool)
+        self.watch.add(link, limit, idle_timeout=upkeep.idle_timeout)
+        try:
+            with settings:
+                changed(link)  # HTTP/1.1 is ready at once, HTTP/2 after the server's SETTINGS
+                await link.run()
+        finally:
+            self.watch.discard(link)
+
+    def _never_ready(self, pool: EndpointPool, link: Link, *, late: bool) -> ProxyError:
+        endpoint = pool.endpoint
+        if link.first_bytes.startswith(HTTP1_ANSWERS):
+            self.taken_for_h2(self.spec, endpoint.key)
+            return unreachable(endpoint, "it speaks HTTP/1.x, not HTTP/2")
+        if late:
+            return unreachable(endpoint, f"no SETTINGS within {self.spec.connect_timeout:g} s")
+        detail = link.failure.detail if link.failure is not None else "the link failed"
+        return unreachable(endpoint, detail)
+
+
+def _shutting_down() -> bool:
+    return trio.current_effective_deadline() == -math.inf

@@ -1,0 +1,283 @@
+"""Who watches the links to one endpoint: gathers what can be seen, and does what was decided.
+
+The decisions are pure (`health.linkscore` of a link, `health.poolplan` of the endpoint). Here are their
+eyes and hands: signs of life, TCP_INFO, PINGs, doubts told to streams, links ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from stickyproxy.errors import ErrorKind, H2Code, ProxyError, Side
+from stickyproxy.events import GoawayReceived
+from stickyproxy.health.headtimes import HeadTimes
+from stickyproxy.health.linkscore import Act, Health, LinkScore, Sight, Terms
+from stickyproxy.wire.pulse import Pulse, abandon, ask, doubt
+from stickyproxy.wire.tcpinfo import TcpInfo, look, tcp_socket
+
+if TYPE_CHECKING:
+    from stickyproxy.wire.link import Link
+
+LEAST_PONG = 0.01
+"""Seconds that the answer to a PING may take at least: a busy scheduler's slice or two."""
+LEARN = 0.3
+"""Of the difference, with each answer: three make most of a change of path, one pause of a process little."""
+FORGET = 0.9
+"""Of the slowest recovery, with each that was faster."""
+REPLACE_AFTER = 0.25
+"""Seconds before a suspect is replaced as a spare: a lost segment is mostly there by then (the kernel sends
+it again after 200 ms at the latest)."""
+FULL_FROM = 1000
+"""µs. Below that round trip a full window is empty again before another connection would help."""
+
+
+class Told(Protocol):
+    """Who hears of it."""
+
+    def __call__(self, score: LinkScore, after: float) -> None:
+        """A link became suspect, well again or dead, after so many seconds in the state before."""
+        ...
+
+    def pinged(self) -> None: ...
+
+    def no_pings(self) -> None:
+        """The peer forbade them."""
+        ...
+
+    def doubted(self, doubted: bool) -> None:
+        """The endpoint itself looks bad, or not any more."""
+        ...
+
+
+class Silent:
+    """Nobody."""
+
+    def __call__(self, score: LinkScore, after: float) -> None: ...
+
+    def pinged(self) -> None: ...
+
+    def no_pings(self) -> None: ...
+
+    def doubted(self, doubted: bool) -> None: ...
+
+
+class _Watched:
+    """One link and what was last seen of it."""
+
+    __slots__ = ("began", "disordered", "fit", "holed_at", "info", "link", "pulse", "score", "sock")
+
+    def __init__(self, link: Link, pulse: Pulse, now: float) -> None:
+        self.link = link
+        self.pulse = pulse
+        self.began = now
+        self.score = LinkScore(now)
+        self.sock = tcp_socket(link.transport)
+        self.info: TcpInfo | None = None
+        self.fit = True
+        self.disordered = 0
+        self.holed_at = 0.0
+
+    def sight(self, now: float, *, closely: bool) -> Sight:
+        """`closely`: with what TCP knows."""
+        pulse = self.pulse
+        info = None
+        if closely and self.sock is not None:
+            info = self.info = look(self.sock)
+        if info is None:
+            return Sight(pulse.oldest(), pulse.heard, pulse.proof)
+        if info.disordered != self.disordered:
+            self.disordered = info.disordered
+            self.holed_at = now
+        holed = info.lost + info.retrans + info.sacked > 0 or self.holed_at > pulse.heard
+        return Sight(
+            pulse.oldest(), pulse.heard, pulse.proof, info.expired, info.unacked, holed=holed
+        )
+
+    def in_words(self, now: float) -> str:
+        score, streams = self.score, len(self.link.streams)
+        state = score.state.value
+        if score.state is Health.WELL and not self.fit:
+            state = "full" if self.full() else "waits for lost segments"
+        words = f"{state}, {streams} stream{'s' * (streams != 1)}"
+        if score.reason:
+            words += f", for {now - score.since:.1f} s: {score.reason}"
+        return words
+
+    def full(self) -> bool:
+        info = self.info
+        if info is None or info.min_rtt < FULL_FROM:
+            return False
+        return info.unsent > 0 or info.unacked >= info.cwnd
+
+    def unsent_from(self) -> float:
+        """Bytes that have left this machine; infinite where that is not known (TLS adds its own)."""
+        plain = isinstance(self.link.transport, trio.SocketStream)
+        info = look(self.sock) if plain and self.sock is not None else None
+        return info.sent - info.resent if info is not None else float("inf")
+
+
+class Vigil:
+    """Of one endpoint. `suspects` get no new streams, `fit` are those that may get any, in order.
+
+    `pings` False: HTTP/1.1, or a peer that forbade them. `roused` is called when a stream begins on a
+    link while nobody looks. `told` hears of changes.
+    """
+
+    def __init__(self, *, multiplexed: bool, roused: Callable[[], None], told: Told) -> None:
+        self.times = HeadTimes()
+        self.fit: list[Link] = []
+        self.suspects: set[Link] = set()
+        self.pings = self._multiplexed = multiplexed
+        self.mute = False
+        self._pong = 0.0
+        self._recovery = 0.0
+        self._watched: dict[Link, _Watched] = {}
+        self._roused = roused
+        self._told = told
+
+    # --- links come and go ---
+
+    def begin(self, link: Link, now: float) -> None:
+        """`link` is ready. What it took from connect to SETTINGS is a first idea of a PING's time."""
+        pulse = link.pulse = Pulse(self.times.note, self._roused)
+        self._pong = self._pong or now - link.idle_since
+        self._watched[link] = _Watched(link, pulse, now)
+        self.fit.append(link)
+
+    def end(self, link: Link) -> None:
+        self._watched.pop(link, None)
+        self.suspects.discard(link)
+        if link in self.fit:
+            self.fit.remove(link)
+
+    def unwatched(self) -> None:
+        """The next stream rouses."""
+        for watched in self._watched.values():
+            watched.pulse.watched = False
+
+    def hear_goaway(self, said: GoawayReceived) -> None:
+        """One that forbids PINGs is no sign of illness, but we ask no more."""
+        forbids = said.code == H2Code.ENHANCE_YOUR_CALM and b"too_many_pings" in said.debug
+        if forbids and self.pings:
+            self.pings = False
+            self._told.no_pings()
+
+    # --- the look ---
+
+    @property
+    def usual(self) -> float:
+        """Seconds that a dial mostly takes: connect and SETTINGS, a round trip each."""
+        return 2 * self._pong
+
+    def look(self, now: float, excuse: float, overdue: float | None = None) -> bool:
+        """At all links. `excuse` in seconds: how late the loop itself is. True if any state changed.
+
+        `overdue`: when a dial began that is not ready yet and should be.
+        """
+        terms = self._terms(excuse, overdue)
+        changed = self.mute = False
+        for watched in list(self._watched.values()):
+            score = watched.score
+            sight = watched.sight(now, closely=self._worth(watched, now, terms.late))
+            before, since = score.state, score.since
+            act = score.look(now, sight, terms)
+            if watched.pulse.pong:
+                self._learn_pong(watched.pulse, excuse)
+            if act is not Act.NOTHING:
+                self._do(watched, act, now, now - since, terms)
+                changed = changed or act is not Act.PING
+            self.mute = self.mute or score.mute(now, sight, terms)
+            fit = score.state is Health.WELL and not sight.holed and not watched.full()
+            if fit is not watched.fit or score.state is not before:
+                watched.fit = fit
+                self._refit()
+        return changed
+
+    def asking(self) -> bool:
+        """Whether the answer to a PING is awaited."""
+        return any(one.score.state is Health.ASKED for one in self._watched.values())
+
+    def in_words(self, now: float) -> list[str]:
+        """Of each link its state, streams, and why and since when it is not well."""
+        return [one.in_words(now) for one in self._watched.values()]
+
+    def _worth(self, watched: _Watched, now: float, late: float) -> bool:
+        """Whether to ask TCP. Of HTTP/1.1 there may be a thousand links, each with one stream."""
+        if watched.score.state is not Health.WELL:
+            return True
+        if self._multiplexed:
+            return bool(watched.link.streams)
+        oldest = watched.pulse.oldest()
+        return oldest is not None and now - oldest > late
+
+    def _terms(self, excuse: float, overdue: float | None) -> Terms:
+        heard = max((one.pulse.heard for one in self._watched.values()), default=None)
+        silent = self._silent(heard, overdue) if self._multiplexed else None
+        return Terms(
+            late=self.times.late + excuse,
+            pong=max(LEAST_PONG, 2 * self._pong) + excuse,
+            pings=self.pings,
+            well=heard,
+            recovery=self._recovery,
+            silent=silent,
+        )
+
+    def _silent(self, heard: float | None, overdue: float | None) -> float | None:
+        """Since when nothing of the endpoint answers. (Of HTTP/1.1 each answer is slow on its own.)"""
+        signs = [overdue] if overdue is not None else []
+        signs += [one.score.since for one in self._watched.values() if one.link in self.suspects]
+        return max((sign for sign in signs if heard is None or heard <= sign), default=None)
+
+    def _learn_pong(self, pulse: Pulse, excuse: float) -> None:
+        self._pong += LEARN * (max(pulse.pong - excuse, 0.0) - self._pong)
+        pulse.pong = 0.0
+
+    def _refit(self) -> None:
+        self.fit = [link for link, one in self._watched.items() if one.fit]
+
+    def young(self, now: float) -> int:
+        """Suspects that may be well again in a moment."""
+        scores = (one.score for one in self._watched.values() if one.link in self.suspects)
+        return sum(now - score.since < REPLACE_AFTER for score in scores)
+
+    # --- the deed ---
+
+    def _do(self, watched: _Watched, act: Act, now: float, after: float, terms: Terms) -> None:
+        link, score = watched.link, watched.score
+        if act is Act.PING:
+            self._ask(watched)
+            self._ask_others(watched, now, terms, urgent=False)
+            return
+        if act is Act.DOUBT:
+            self.suspects.add(link)
+            watched.fit = False
+            self._refit()
+            self._told(score, after)
+            self._ask_others(watched, now, terms, urgent=True)
+            doubt(link)
+        elif act is Act.TRUST:
+            self.suspects.discard(link)
+            self._recovery = max(after, self._recovery * FORGET)
+            self._told(score, after)
+        else:
+            self._told(score, after)
+            detail = f"the connection is dead: {score.reason}"
+            error = ProxyError(ErrorKind.UPSTREAM_CLOSED, Side.UPSTREAM, detail)
+            abandon(link, error, watched.unsent_from())
+
+    def _ask(self, watched: _Watched) -> None:
+        self._told.pinged()
+        ask(watched.link)
+
+    def _ask_others(self, asked: _Watched, now: float, terms: Terms, *, urgent: bool) -> None:
+        """Before streams go to a spare, that is asked as well: a frozen process has no good link."""
+        for watched in self._watched.values():
+            if watched is not asked:
+                sight = watched.sight(now, closely=False)
+                if watched.score.ask(now, sight, terms, urgent=urgent) is Act.PING:
+                    watched.fit = False
+                    self._ask(watched)
+        self._refit()

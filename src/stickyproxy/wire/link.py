@@ -1,0 +1,499 @@
+"""One socket with one codec: a reader, a writer, and (server role) the tasks of its streams.
+
+The reader waits for the socket or for the link's room, never for a stream: every event is dispatched
+synchronously into an inbox whose size credit bounds. The writer sends what the codec has, once per
+wake-up; it yields once after waking so that the frames of one tick travel together.
+
+How a link ends (RFC 9113 §6.8; the kernel resets a socket that is closed with unread input, and then
+the peer loses our last words): streams fall first, the writer gets a bounded last flush, then the
+sending side is shut and what still arrives is read away for a moment.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import trio
+
+from stickyproxy.codec.api import MAX_STREAM_ID, Codec
+from stickyproxy.codec.limits import FloodGuard
+from stickyproxy.errors import H2Code, ProxyError
+from stickyproxy.events import (
+    CapacityChanged,
+    CodecFailed,
+    DataReceived,
+    Event,
+    GoawayReceived,
+    HeadReceived,
+    InformationalReceived,
+    PongReceived,
+    RequestRejected,
+    StreamReset,
+    TrailersReceived,
+    WindowOpened,
+)
+from stickyproxy.model import Headers
+from stickyproxy.wire.beginnings import Beginnings, Serve, started_at_last
+from stickyproxy.wire.direct import READ_SIZE, receiver_of, sender_of, size_of_next
+from stickyproxy.wire.failures import broken, fail_all, lost, reason_of, reset_error
+from stickyproxy.wire.farewell import linger, tear
+from stickyproxy.wire.pulse import ASKING, Pulse
+from stickyproxy.wire.stream import Stream
+from stickyproxy.wire.waking import wake
+
+if TYPE_CHECKING:
+    from trio.abc import Stream as Transport
+
+ROOM = 65_536
+"""Bytes handed to the codec and not yet to the socket above which senders wait."""
+OUTPUT_CAP = 262_144
+"""Above it the reader waits too: a peer that makes us write and does not read (CVE-2019-9517)."""
+LAST_FLUSH = 1.0
+"""Seconds for our last words to leave and to be read (Envoy's delayed_close is 1 s)."""
+WRITE_STALL = 60.0
+"""Seconds for one send (up to some 100 KB, so 2 KB/s) before a peer that hardly reads is given up."""
+DRAIN_PING = b"drain\0\0\0"
+
+
+class Link:
+    """`serve(stream, head)` is called for each request (server role); None towards a backend.
+
+    `rejected(event)` hears of requests that never became a stream. `changed(link)` hears, towards a
+    backend, that capacity changed or that the link is closing or gone.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        codec: Codec,
+        *,
+        serve: Serve | None = None,
+        rejected: Callable[[RequestRejected], None] | None = None,
+        changed: Callable[[Link], None] | None = None,
+        hung_up: Callable[[], bool] | None = None,
+    ) -> None:
+        self.transport = transport
+        self._send_all = sender_of(transport)
+        self.codec = codec
+        self.streams: dict[int, Stream] = {}
+        self.queued = 0
+        self.requests = 0
+        """Taken so far (server role)."""
+        self.handed = 0
+        self.pulse: Pulse | None = None
+        self.first_bytes = b""
+        self.goaway: GoawayReceived | None = None
+        self.failure: ProxyError | None = None
+        self.over = False
+        self.draining = False
+        self.idle_since: float = trio.current_time()
+        self.beginnings = Beginnings(serve)
+        self._changed = changed
+        self._hung_up = hung_up
+        self._guard = FloodGuard()
+        self._cost = 0
+        self._turns: deque[Stream] = deque()
+        self._read_scope = trio.CancelScope()
+        self._write_scope = trio.CancelScope(shield=True)
+        self._reader: trio.lowlevel.Task | None = None
+        self._writer: trio.lowlevel.Task | None = None
+        self._writing_since: float | None = None
+        self._in_flight = 0
+        self._backlog = bytearray()
+        self._written = trio.Event()
+        self._drain_since: float | None = None
+        self._finishing = self._peer_done = self._torn = False
+        self._dispatch: dict[type, Callable[..., None]] = {
+            HeadReceived: self._on_head,
+            DataReceived: self._on_data,
+            TrailersReceived: self._on_fields,
+            InformationalReceived: self._on_fields,
+            StreamReset: self._on_reset,
+            RequestRejected: rejected or (lambda _: None),
+            WindowOpened: self._on_window,
+            CapacityChanged: self._on_capacity,
+            PongReceived: self._on_pong,
+            GoawayReceived: self._on_goaway,
+            CodecFailed: self._on_codec_failed,
+        }
+
+    # --- life ---
+
+    async def run(self, initial: bytes = b"") -> None:
+        """Until the connection is over. `initial` was read before the codec was chosen."""
+        try:
+            async with trio.open_nursery() as outer:
+                outer.start_soon(self._write)
+                try:
+                    async with trio.open_nursery() as nursery:
+                        self.beginnings.nursery = nursery
+                        with started_at_last(self.streams):
+                            await self._read(initial)
+                        self._end()  # so that the tasks that fall know why
+                        nursery.cancel_scope.cancel()
+                finally:
+                    self.beginnings.nursery = None
+                    await self._finish()
+        finally:
+            self._end()
+            await trio.aclose_forcefully(self.transport)
+
+    def close(self) -> None:
+        """End the link now; what is queued is still flushed, briefly."""
+        self.over = True
+        self._read_scope.cancel()
+
+    def tear(self) -> None:
+        """End it now, with a reset."""
+        self._torn = True
+        self.close()
+
+    async def _finish(self) -> None:
+        """The bounded last flush. Shielded: it runs when everything around is cancelled."""
+        self._end()
+        self._finishing = True
+        self._wake_writer()
+        with trio.move_on_after(LAST_FLUSH, shield=True):
+            await self._written.wait()
+            self._write_scope.cancel()
+            if self._torn:
+                tear(self.transport)
+            elif not self._peer_done:
+                await linger(self.transport)
+        self._write_scope.cancel()
+
+    def _end(self) -> None:
+        """Sync, and again harmless: no stream outlives its link."""
+        self.over = True
+        fail_all(self.streams.values(), self._failing())
+        self._tell()
+
+    def _lost(self, detail: str) -> ProxyError:
+        return lost(self.codec, detail)
+
+    def _failing(self) -> ProxyError:
+        return self.failure or self._lost("the connection was lost")
+
+    def _tell(self) -> None:
+        if self._changed is not None:
+            self._changed(self)
+
+    # --- reading ---
+
+    async def _read(self, initial: bytes) -> None:
+        with self._read_scope:
+            try:
+                if initial:
+                    self._take(initial)
+                await self._read_all()
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                self._peer_done = True
+                self.failure = self.failure or self._lost(reason_of(error))
+
+    async def _read_all(self) -> None:
+        receive, size = receiver_of(self.transport), READ_SIZE
+        while not self.over:
+            if self.codec.paused or self.unsent() > OUTPUT_CAP:
+                await self._wait_for_room()
+                continue
+            data = await receive(size)
+            if not data:
+                self._peer_done = True
+            size = size_of_next(len(data), self._take(bytes(data)), self.codec.protocol)
+            if not data:
+                self.failure = self.failure or self._lost("the connection was closed")
+                return
+
+    def _take(self, data: bytes) -> int:
+        """How many events it made."""
+        if not self.first_bytes:
+            self.first_bytes = data[:16]
+        if self.pulse is not None:
+            self.pulse.heard = trio.current_time()
+        events = self.codec.feed(data)
+        self._dispatch_all(events)
+        cost = self.codec.cost
+        if cost != self._cost:
+            self._charge(cost - self._cost)
+            self._cost = cost
+        self.beginnings.serve(self._failing() if self.over else None)
+        self._flush_answers()
+        return len(events)
+
+    def _flush_answers(self) -> None:
+        """What the codec itself had to say to the input. Mostly nothing: then nobody is woken."""
+        self._backlog += self.codec.take_output()
+        if self._backlog or self.codec.closing or self.codec.buffered:
+            self.flush()
+
+    def _charge(self, cost: int) -> None:
+        if not self._guard.charge(cost, trio.current_time()) and not self.over:
+            self.give_up("the peer makes more work than it asks for")
+
+    def give_up(self, detail: str) -> None:
+        """End a link whose peer asks too much of us."""
+        self.codec.goaway(self.codec.last_peer_stream, H2Code.ENHANCE_YOUR_CALM)
+        self.failure = self.failure or self._lost(detail)
+        self.close()
+
+    async def _wait_for_room(self) -> None:
+        self._reader = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._leave_reading)
+
+    def _leave_reading(self, _: object) -> trio.lowlevel.Abort:
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _wake_reader(self) -> None:
+        task, self._reader = self._reader, None
+        if task is not None:
+            wake(task)
+
+    # --- events ---
+
+    def _dispatch_all(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._dispatch[type(event)](event)
+        self.beginnings.all_is_read()
+
+    def _on_head(self, event: HeadReceived) -> None:
+        stream = self.streams.get(event.stream_id)
+        if stream is None:
+            self._accept(event)
+            return
+        stream.remote_done = event.end_stream
+        stream.headed = True
+        if self.pulse is not None:
+            self.pulse.head(stream)
+        stream.deliver(event)
+
+    def _accept(self, head: HeadReceived) -> None:
+        if self.over or not self.beginnings.open:
+            return
+        self.requests += 1
+        stream = self.streams[head.stream_id] = Stream(self, head.stream_id)
+        stream.remote_done = head.end_stream
+        self.beginnings.accept(stream, head)
+
+    def _on_data(self, event: DataReceived) -> None:
+        if self.pulse is not None:
+            self.pulse.proof = self.pulse.heard
+        stream = self.streams.get(event.stream_id)
+        if stream is not None:
+            stream.remote_done = event.end_stream
+            stream.deliver(event)
+
+    def _on_fields(self, event: TrailersReceived | InformationalReceived) -> None:
+        stream = self.streams.get(event.stream_id)
+        if stream is not None:
+            stream.remote_done = isinstance(event, TrailersReceived)
+            stream.deliver(event)
+
+    def _on_reset(self, event: StreamReset) -> None:
+        stream = self.streams.get(event.stream_id)
+        if stream is not None:
+            stream.local_done = stream.remote_done = True
+            if self.pulse is not None:
+                self.pulse.forget(stream)
+            stream.fail(reset_error(self.codec, event))
+
+    def _on_window(self, event: WindowOpened) -> None:
+        if not event.stream_id:
+            self.pass_turn()
+            self._tell()
+            return
+        waiting = self.streams.get(event.stream_id)
+        if waiting is not None and waiting not in self._turns:
+            waiting.wake_sender()
+
+    def _on_capacity(self, _: CapacityChanged) -> None:
+        # New SETTINGS may have opened the window of every stream (RFC 9113 §6.9.2).
+        for stream in [s for s in self.streams.values() if s not in self._turns]:
+            stream.wake_sender()
+        self._tell()
+
+    def _on_goaway(self, event: GoawayReceived) -> None:
+        self.goaway = event
+        self._tell()
+
+    def _on_codec_failed(self, event: CodecFailed) -> None:
+        self.failure = broken(self.codec, event)
+        self.close()
+
+    # --- writing ---
+
+    def flush(self) -> None:
+        """Something may be in the codec's output. Sync; the writer does the rest."""
+        if self._writer is not None:
+            self._wake_writer()
+        if self.codec.buffered:
+            self._dispatch_all(self.codec.resume())
+            self.beginnings.serve_later()
+
+    def _wake_writer(self) -> None:
+        task, self._writer = self._writer, None
+        if task is not None:
+            wake(task)
+
+    async def _write(self) -> None:
+        try:
+            with self._write_scope:
+                await self._write_all()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self.failure = self.failure or self._lost(reason_of(error))
+            self._peer_done = True
+            if self.codec.client:
+                self._hear_out()
+            else:
+                self.close()
+        finally:
+            self._written.set()
+
+    def _hear_out(self) -> None:
+        """A backend that no longer listens may have said why: a GOAWAY, an early response."""
+        self.draining = True
+        self._in_flight = 0
+        self._read_scope.deadline = trio.current_time() + LAST_FLUSH
+        self._wake_reader()
+
+    async def _write_all(self) -> None:
+        while True:
+            data = self.codec.take_output()
+            if self._backlog:
+                data = bytes(self._backlog) + data
+                self._backlog.clear()
+            if data:
+                await self._send(data)
+            elif self._finishing:
+                return
+            else:
+                self._close_when_done()
+                self._writer = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(self._leave_writing)
+                if len(self.streams) > 1:  # frames of one tick travel together
+                    await trio.lowlevel.checkpoint()
+
+    def unsent(self) -> int:
+        """Bytes that the socket has not taken. Idle or about to run, the writer takes all at once."""
+        if not self._in_flight:
+            return 0
+        self._backlog += self.codec.take_output()
+        return self._in_flight + len(self._backlog)
+
+    async def _send(self, data: bytes) -> None:
+        self._in_flight, self.queued = len(data), 0
+        self.handed += len(data)
+        self._writing_since = trio.current_time()
+        await self._send_all(data)
+        self._writing_since = None
+        self._in_flight = 0
+        self.pass_turn()
+        if self._reader is not None:
+            self._wake_reader()
+
+    def _leave_writing(self, _: object) -> trio.lowlevel.Abort:
+        self._writer = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    # --- room: who may send next ---
+
+    def uncrowded(self, more: int = 0) -> bool:
+        return self.queued + more < ROOM and not self._turns
+
+    def queue_for_turn(self, stream: Stream) -> None:
+        self._turns.append(stream)
+        self.pass_turn()
+
+    def pass_turn(self) -> None:
+        """Let the longest waiting stream send one chunk, if the link can take it."""
+        if self._turns and self.queued < ROOM and self.codec.window(0) > 0:
+            self._turns.popleft().wake_sender()
+
+    def leave_turns(self, stream: Stream) -> None:
+        if stream in self._turns:
+            self._turns.remove(stream)
+
+    # --- streams ---
+
+    def open_stream(self, headers: Headers, end_stream: bool) -> Stream:
+        """Client role, only with capacity."""
+        stream_id = self.codec.open_stream(headers, end_stream)
+        stream = self.streams[stream_id] = Stream(self, stream_id)
+        stream.local_done = end_stream
+        if self.pulse is not None:
+            self.pulse.begin(stream, complete=end_stream)
+        self.flush()
+        return stream
+
+    def grant(self, stream_id: int, credit: int) -> None:
+        self.codec.grant(stream_id, credit)
+        self.flush()
+        if self._reader is not None and not self.codec.paused:
+            self._wake_reader()
+
+    def release(self, stream: Stream, code: int) -> None:
+        if self.streams.pop(stream.stream_id, None) is None:
+            return
+        if self.pulse is not None:
+            self.pulse.forget(stream)
+        unfinished = not (stream.local_done and stream.remote_done)
+        if unfinished:
+            self._torn |= not stream.local_done and self.codec.protocol == "HTTP/1.0"
+            self.codec.reset(stream.stream_id, code)
+        if not self.streams:
+            self.idle_since = trio.current_time()
+        if unfinished or self.codec.buffered or self.codec.closing:
+            self.flush()  # the reset, the next request, or the writer's look whether all is done
+        if self._reader is not None:
+            self._wake_reader()
+        self._tell()
+
+    # --- drain and time ---
+
+    def drain(self) -> None:
+        """GOAWAY with the largest id, one round trip, GOAWAY with the real one, wait, close."""
+        if self.draining or self.over:
+            return
+        self.draining = True
+        self._drain_since = trio.current_time()
+        self.codec.goaway(MAX_STREAM_ID, H2Code.NO_ERROR)
+        self.codec.ping(DRAIN_PING)
+        self.flush()
+
+    def _on_pong(self, event: PongReceived) -> None:
+        if event.payload == DRAIN_PING and self._drain_since is not None:
+            self._last_goaway()
+        elif event.payload == ASKING and self.pulse is not None:
+            self.pulse.answer()
+
+    def _last_goaway(self) -> None:
+        self._drain_since = None
+        self.codec.goaway(self.codec.last_peer_stream, H2Code.NO_ERROR)
+        self.flush()
+
+    def _close_when_done(self) -> None:
+        """The writer is idle: nothing is left to say, perhaps nothing is left to do."""
+        if not self.streams and self.codec.closing:
+            self.close()
+
+    def tick(self, now: float, idle_timeout: float) -> None:
+        """Once a second, from the worker's watch: what only time can tell."""
+        if self._writing_since is not None and now - self._writing_since > WRITE_STALL:
+            self.failure = self._lost("the peer does not read")
+            self._write_scope.cancel()
+            self.close()
+        elif self.codec.paused and self._hung_up is not None and self._hung_up():
+            self.failure = self._lost("the peer hung up")
+            self.close()
+        elif self._drain_since is not None and now - self._drain_since > 1:
+            self._last_goaway()  # the peer owes us the PING's answer for a second: go on without
+        elif not self.streams and now - self.idle_since > idle_timeout:
+            self._end_idle()
+
+    def _end_idle(self) -> None:
+        if self.codec.client or self.codec.protocol != "HTTP/2":  # HTTP/1.1 has no goodbye to say
+            self.close()
+        else:
+            self.drain()

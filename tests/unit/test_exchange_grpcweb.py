@@ -1,0 +1,358 @@
+"""gRPC-Web through the house: a backend that speaks gRPC, a client that speaks as browsers can."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+import trio
+
+from stickyproxy.codec.api import CodecLimits
+from stickyproxy.errors import ErrorKind, H2Code
+from stickyproxy.model import Headers
+from stickyproxy.policy.grpcweb import trailers_frame
+from stickyproxy.rules import Cors
+from support.clock import on_jumping_clock
+from support.house import House, open_house
+from support.peers import Call, Peer
+from support.plan import GRPC_END, GRPC_OK, POST, Plan, message
+
+downstreams = pytest.mark.parametrize("down", ["h1", "h2"])
+forms = pytest.mark.parametrize("form", ["", "+proto", "-text", "-text+proto"])
+
+
+def asking(form: str, *more: tuple[bytes, bytes]) -> Headers:
+    return [
+        *POST[:3],
+        (b":path", b"/pkg.Service/Method"),
+        (b"content-type", b"application/grpc-web" + form.encode()),
+        (b"x-grpc-web", b"1"),
+        *more,
+    ]
+
+
+def web(**more: object) -> Plan:
+    return Plan(grpc_web=True, **more)  # type: ignore[arg-type]
+
+
+def written(data: bytes, form: str) -> bytes:
+    return base64.b64encode(data) if "-text" in form else data
+
+
+def read(call: Call, form: str) -> bytes:
+    body = bytes(call.body)
+    if "-text" not in form:
+        return body
+    assert len(body) % 4 == 0
+    return b"".join(base64.b64decode(body[at : at + 4]) for at in range(0, len(body), 4))
+
+
+def status(call: Call, form: str = "") -> bytes:
+    """The grpc-status of a body that ends with its trailers."""
+    body = read(call, form)
+    while body:
+        size = 5 + int.from_bytes(body[1:5], "big")
+        if body[0] & 0x80:
+            lines = dict(line.split(b": ", 1) for line in body[5:size].splitlines())
+            assert len(body) == size
+            return lines[b"grpc-status"]
+        body = body[size:]
+    return b""
+
+
+async def started(
+    house: House, down: str, form: str, *more: tuple[bytes, bytes]
+) -> tuple[Peer, Call]:
+    client = await house.client(down)
+    return client, client.request(asking(form, *more))
+
+
+async def nothing_left(house: House, kind: ErrorKind | None = None) -> None:
+    [exchange] = await house.reports()
+    assert (exchange.error and exchange.error.kind) == kind
+    await house.until(lambda: not house.left_behind())
+
+
+@downstreams
+@forms
+@on_jumping_clock
+async def test_a_unary_call_is_grpc_for_the_backend(down: str, form: str) -> None:
+    async with open_house(web()) as house:
+        _, call = await started(house, down, form)
+        call.say(written(message(100), form), end=True)
+        got = await (await house.backend().request()).end()
+        fields = dict(got.head)
+        assert fields[b"content-type"] == b"application/grpc" + form.encode().replace(b"-text", b"")
+        assert fields[b"te"] == b"trailers"
+        assert b"content-length" not in fields
+        assert bytes(got.body) == message(100)
+        got.respond([*GRPC_OK, (b"x-more", b"1")])
+        got.say(message(50))
+        got.trailer([*GRPC_END, (b"grpc-message", b"fine")], end=True)
+        await call.end()
+        assert call.status == b"200"
+        own = b"application/grpc-web" + (b"-text" if "-text" in form else b"")
+        assert call.field(b"content-type") == own
+        assert call.field(b"x-more") == b"1"
+        trailers = trailers_frame([*GRPC_END, (b"grpc-message", b"fine")])
+        assert read(call, form) == message(50) + trailers
+        assert not call.trailers
+        await nothing_left(house)
+        [exchange] = house.ended
+        assert exchange.upload.messages is not None
+        assert exchange.response.messages is not None
+        assert (exchange.upload.messages.count, exchange.response.messages.count) == (1, 1)
+
+
+@downstreams
+@on_jumping_clock
+async def test_text_may_be_cut_at_any_byte(down: str) -> None:
+    async with open_house(web()) as house:
+        _, call = await started(house, down, "-text")
+        text = base64.b64encode(message(20)) + base64.b64encode(message(7))
+        for at in range(len(text)):
+            call.say(text[at : at + 1], end=at + 1 == len(text))
+            await house.step()
+        got = await (await house.backend().request()).end()
+        assert bytes(got.body) == message(20) + message(7)
+        got.respond([*GRPC_OK, *GRPC_END], end=True)
+        await call.end()
+        assert status(call, "-text") == b"0"
+        await nothing_left(house)
+
+
+@downstreams
+@on_jumping_clock
+async def test_what_is_no_base64_is_told_as_a_status(down: str) -> None:
+    async with open_house(web()) as house:
+        _, call = await started(house, down, "-text")
+        call.say(b"!!!!", end=True)
+        await call.end()
+        assert status(call, "-text") == b"13"
+        await nothing_left(house, ErrorKind.BAD_REQUEST)
+
+
+@downstreams
+@forms
+@on_jumping_clock
+async def test_each_message_of_a_stream_is_there_when_the_backend_said_it(
+    down: str, form: str
+) -> None:
+    async with open_house(web()) as house:
+        _, call = await started(house, down, form)
+        call.say(written(message(10), form), end=True)
+        got = await house.backend().request()
+        got.respond(GRPC_OK)
+        for number in range(1, 5):
+            got.say(message(10)[:6])
+            await house.step()
+            got.say(message(10)[6:])
+            while len(read(call, form)) < 10 * number:
+                await house.step()
+        got.trailer(GRPC_END, end=True)
+        await call.end()
+        assert status(call, form) == b"0"
+        await nothing_left(house)
+
+
+@pytest.mark.parametrize("form", ["", "-text"])
+@downstreams
+@on_jumping_clock
+async def test_empty_compressed_and_huge_messages_pass(down: str, form: str) -> None:
+    """A flag, a length and that many bytes: nobody here looks inside."""
+    compressed = b"\1" + message(300)[1:]
+    body = message(5) + compressed + message(400_000)
+    async with open_house(web()) as house:
+        _, call = await started(house, down, form, (b"grpc-encoding", b"gzip"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send_all, call, written(body, form))
+            got = await (await house.backend().request()).end()
+            assert dict(got.head)[b"grpc-encoding"] == b"gzip"
+            assert bytes(got.body) == body
+            got.respond([*GRPC_OK, (b"grpc-encoding", b"gzip")])
+            await got.send(body)
+            got.trailer(GRPC_END, end=True)
+            await call.end()
+        assert call.field(b"grpc-encoding") == b"gzip"
+        assert read(call, form) == body + trailers_frame(GRPC_END)
+        await nothing_left(house)
+
+
+async def send_all(call: Call, body: bytes) -> None:
+    await call.send(body, end=True)
+
+
+@pytest.mark.parametrize("form", ["", "-text"])
+@on_jumping_clock
+async def test_trailers_wait_for_a_client_that_does_not_read(form: str) -> None:
+    limits = CodecLimits(stream_credit=100)
+    async with open_house(web()) as house:
+        client = await house.client("h2", limits)
+        client.granting = False
+        call = client.request(asking(form))
+        call.say(written(message(10), form), end=True)
+        got = await house.backend().request()
+        got.respond(GRPC_OK)
+        got.say(message(95))
+        got.trailer(GRPC_END, end=True)
+        await trio.sleep(5)
+        assert not call.over
+        call.grant()
+        await call.end()
+        assert read(call, form) == message(95) + trailers_frame(GRPC_END)
+        await nothing_left(house)
+
+
+@downstreams
+@pytest.mark.parametrize("form", ["", "-text"])
+@on_jumping_clock
+async def test_a_trailers_only_answer_is_a_body_that_a_page_can_read(down: str, form: str) -> None:
+    async with open_house(web()) as house:
+        _, call = await started(house, down, form)
+        call.say(written(message(10), form), end=True)
+        got = await house.backend().request()
+        got.respond([*GRPC_OK, (b"grpc-status", b"5"), (b"x-more", b"1")], end=True)
+        await call.end()
+        assert status(call, form) == b"5"
+        assert call.field(b"grpc-status") == b""
+        assert call.field(b"x-more") == b"1"
+        await nothing_left(house)
+        assert house.ended[0].response.grpc_status == 5
+
+
+@downstreams
+@on_jumping_clock
+async def test_failures_of_ours_are_told_in_grpc_web(down: str) -> None:
+    async with open_house(web()) as house:
+        house.backend().down = True
+        _, call = await started(house, down, "")
+        call.say(message(10), end=True)
+        await call.end()
+        assert (call.status, status(call)) == (b"200", b"14")
+        assert call.field(b"content-type") == b"application/grpc-web"
+        assert call.field(b"x-stickyproxy-error") == b"UF"
+        await nothing_left(house, ErrorKind.CONNECT_FAILED)
+
+
+@downstreams
+@on_jumping_clock
+async def test_a_page_of_a_backend_is_told_as_a_status(down: str) -> None:
+    async with open_house(web()) as house:
+        _, call = await started(house, down, "")
+        call.say(message(10), end=True)
+        got = await house.backend().request()
+        got.respond([(b":status", b"403"), (b"content-type", b"text/html")])
+        got.say(b"<h1>no</h1>", end=True)
+        await call.end()
+        assert status(call) == b"7"
+        await nothing_left(house)
+
+
+@downstreams
+@on_jumping_clock
+async def test_a_deadline_is_told_and_cancels_the_backend(down: str) -> None:
+    async with open_house(web()) as house:
+        _, call = await started(house, down, "", (b"grpc-timeout", b"1S"))
+        call.say(message(10), end=True)
+        got = await house.backend().request()
+        assert b"grpc-timeout" in dict(got.head)
+        got.respond(GRPC_OK)
+        got.say(message(10))
+        await call.end()
+        assert status(call) == b"4"
+        assert (await got.until(lambda c: c.reset is not None)).reset == H2Code.CANCEL
+        await nothing_left(house, ErrorKind.TIMEOUT)
+
+
+@downstreams
+@pytest.mark.parametrize("answered", [False, True])
+@on_jumping_clock
+async def test_a_page_that_closes_cancels_the_backend(down: str, answered: bool) -> None:
+    async with open_house(web()) as house:
+        client, call = await started(house, down, "")
+        call.say(message(10), end=True)
+        got = await house.backend().request()
+        if answered:
+            got.respond(GRPC_OK)
+            got.say(message(10))
+            await call.has(10)
+        if down == "h2":
+            call.rst(H2Code.CANCEL)
+        else:
+            client.close()
+        assert (await got.until(lambda c: c.reset is not None)).reset == H2Code.CANCEL
+        await nothing_left(house, ErrorKind.CLIENT_GONE)
+
+
+@downstreams
+@pytest.mark.parametrize("answered", [False, True])
+@on_jumping_clock
+async def test_a_backends_reset_is_told_as_a_status(down: str, answered: bool) -> None:
+    """A page sees no code: what it would have meant is said in its stead."""
+    async with open_house(web()) as house:
+        _, call = await started(house, down, "")
+        call.say(message(10), end=True)
+        got = await house.backend().request()
+        if answered:
+            got.respond(GRPC_OK)
+            got.say(message(10))
+            await call.has(10)
+        got.rst(H2Code.ENHANCE_YOUR_CALM)
+        await call.end()
+        assert status(call) == b"8"
+        await nothing_left(house, ErrorKind.UPSTREAM_RESET)
+
+
+@downstreams
+@on_jumping_clock
+async def test_a_backend_that_dies_amid_a_message_leaves_no_status(down: str) -> None:
+    async with open_house(web()) as house:
+        _, call = await started(house, down, "")
+        call.say(message(10), end=True)
+        got = await house.backend().request()
+        got.respond(GRPC_OK)
+        got.say(message(100)[:50])
+        await call.has(50)
+        got.peer.close()
+        await call.end()
+        assert not call.end_stream
+        await nothing_left(house, ErrorKind.UPSTREAM_CLOSED)
+
+
+@downstreams
+@pytest.mark.parametrize("form", ["", "-text"])
+@on_jumping_clock
+async def test_where_it_is_not_translated_it_passes_as_it_is(down: str, form: str) -> None:
+    async with open_house(Plan()) as house:
+        _, call = await started(house, down, form)
+        call.say(b"whatever", end=True)
+        got = await (await house.backend().request()).end()
+        assert dict(got.head)[b"content-type"] == b"application/grpc-web" + form.encode()
+        assert bytes(got.body) == b"whatever"
+        got.respond([(b":status", b"200"), (b"content-type", b"application/grpc-web")])
+        got.say(b"answer", end=True)
+        await call.end()
+        assert bytes(call.body) == b"answer"
+        await nothing_left(house)
+
+
+@downstreams
+@on_jumping_clock
+async def test_a_page_of_another_origin_may_call_and_read_all_of_it(down: str) -> None:
+    cors = Cors(("https://a.example",), "POST", "x-grpc-web", "grpc-status", max_age="60")
+    origin = (b"origin", b"https://a.example")
+    async with open_house(web(cors=cors)) as house:
+        client = await house.client(down)
+        asked = (b"access-control-request-method", b"POST")
+        flight = client.request(
+            [(b":method", b"OPTIONS"), *asking("")[1:4], origin, asked], end=True
+        )
+        await flight.end()
+        assert flight.field(b"access-control-allow-origin") == b"https://a.example"
+        call = client.request(asking("", origin))
+        call.say(message(10), end=True)
+        got = await house.backend().request()
+        got.respond([*GRPC_OK, *GRPC_END], end=True)
+        await call.end()
+        assert call.field(b"access-control-allow-origin") == b"https://a.example"
+        assert status(call) == b"0"
