@@ -22,6 +22,8 @@ RETRY = 2.0
 """Seconds until a proxy that does not answer is asked again."""
 LINES = 8
 """Of what changed."""
+ADDRESS = len("255.255.255.255:65535")
+"""Columns that the endpoint keeps at least, however wide the figures beside it grow."""
 
 
 def top(admin: Bind, *, once: bool, console: Console | None = None) -> str | None:
@@ -89,7 +91,7 @@ def _cluster(one: Mapping[str, Any]) -> Table:
     if one["problem"]:
         title += f"  [red]{escape(one['problem'])}[/]"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, expand=True)
-    table.add_column("endpoint", ratio=1, overflow="fold")
+    table.add_column("endpoint", ratio=1, overflow="fold", width=ADDRESS)
     table.add_column("state", ratio=1, overflow="fold")
     for name in ("sessions", "calls/s", "err/s", "p50 ms", "p99 ms", "strms", "conns"):
         table.add_column(name, justify="right", no_wrap=True)
