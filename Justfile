@@ -66,7 +66,7 @@ soak *ARGS: _env
 
 # What is made from other files: definitions, the plain manifest
 manifests: _env
-    {{ python }} -m stickyproxy.config.crds > deploy/crds/getambassador.io.yaml
+    {{ python }} -m stickyproxy.config.schema.crds > deploy/crds/getambassador.io.yaml
     {{ python }} tests/support/manifests.py
 
 # Sort imports, format all code

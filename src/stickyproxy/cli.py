@@ -15,8 +15,8 @@ from stickyproxy.cli_arguments import COMMANDS, USAGE, UsageError, flags_of, par
 from stickyproxy.cli_explain import resolve_name, world_of
 from stickyproxy.cli_front import front_tables, warnings_of
 from stickyproxy.cli_settings import config_paths, print_config, read_settings, table
-from stickyproxy.config.addresses import show_bind
-from stickyproxy.config.settings import Settings
+from stickyproxy.config.load import Settings
+from stickyproxy.config.text.addresses import show_bind
 from stickyproxy.control.explain import Answer, Request, explain, head_of, lines
 from stickyproxy.errors import ConfigError
 from stickyproxy.model import Bind

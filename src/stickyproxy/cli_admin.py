@@ -6,8 +6,8 @@ import http.client
 import os
 import socket
 
-from stickyproxy.config.addresses import parse_admin, show_bind
-from stickyproxy.config.settings import DEFAULT_ADMIN
+from stickyproxy.config.process.settings import DEFAULT_ADMIN
+from stickyproxy.config.text.addresses import parse_admin, show_bind
 from stickyproxy.control.admin import TOKEN_ENV
 from stickyproxy.model import Bind
 

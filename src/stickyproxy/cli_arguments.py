@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from stickyproxy.config.layers import OPTIONS
+from stickyproxy.config.process.layers import OPTIONS
 
 USAGE = """\
 stickyproxy puts a sticky, gRPC-aware HTTP/2 proxy in front of your backends.

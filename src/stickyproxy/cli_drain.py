@@ -6,7 +6,7 @@ import http.client
 import time
 
 from stickyproxy.cli_admin import ask
-from stickyproxy.config.addresses import show_bind
+from stickyproxy.config.text.addresses import show_bind
 from stickyproxy.model import Bind
 
 _POLL_EVERY = 0.2  # seconds; short beside any drain delay

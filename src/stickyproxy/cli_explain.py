@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 
-from stickyproxy.config.grouping import show_places
+from stickyproxy.config.mappings.grouping import show_places
 from stickyproxy.control.discovery.addresses import endpoints_of, names_of
 from stickyproxy.control.explain import Unknown, World
 from stickyproxy.model import Cluster, ClusterSpec, Endpoint, Table

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from stickyproxy.cli_settings import aligned
-from stickyproxy.config.load import front_warnings
-from stickyproxy.config.settings import Settings
+from stickyproxy.config.load import Settings, front_warnings
 from stickyproxy.edge import Front, HostRule, ListenerSpec, shown_for
 
 

@@ -7,11 +7,11 @@ import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stickyproxy.config import tuning
-from stickyproxy.config.addresses import show_address, show_bind
-from stickyproxy.config.grouping import show_balancer, show_places
-from stickyproxy.config.load import load
-from stickyproxy.config.settings import ProcessSettings, Settings
+from stickyproxy.config.fields import tuning
+from stickyproxy.config.load import Settings, load
+from stickyproxy.config.mappings.grouping import show_balancer, show_places
+from stickyproxy.config.process.settings import ProcessSettings
+from stickyproxy.config.text.addresses import show_address, show_bind
 from stickyproxy.errors import ConfigError
 from stickyproxy.model import Bind, ClusterSpec, Route, RouteMatch, Target
 from stickyproxy.policy.routes import Routes

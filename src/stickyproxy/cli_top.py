@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from stickyproxy.config.addresses import show_bind
+from stickyproxy.config.text.addresses import show_bind
 from stickyproxy.control.admin_client import Lost, feed
 from stickyproxy.control.live import words
 from stickyproxy.control.live.page import state_of

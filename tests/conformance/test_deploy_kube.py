@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stickyproxy.config import crds
+from stickyproxy.config.schema import crds
 from support import kube_apiserver, manifests
 from support.kubectl import Kubectl, kubeconfig
 from support.manifests import CRDS, PLAIN

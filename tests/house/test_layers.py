@@ -49,13 +49,20 @@ SOLE_IMPORTERS: dict[str, tuple[str, ...]] = {
     "h11": ("codec.http1",),
     "kubernetes": ("control.discovery.",),
     "trio_websocket": ("proxy.websocket", "control.admin"),
-    "re2": ("policy.", "config."),
+    "re2": ("policy.", "config.fields."),
     "xxhash": ("policy.",),
-    "yaml": ("config.", "control.discovery.kube_config"),  # there only to catch its errors
+    "yaml": (
+        "config.text.compose",
+        "config.schema.crds",  # writes
+        "control.discovery.kube_config",  # only catches its errors
+    ),
     "prometheus_client": ("exposition",),
     "grpc": ("demo_",),
 }
 """Third-party packages that only modules whose names (below `stickyproxy.`) begin so may import."""
+
+CONFIG = ("text", "schema", "resources", "fields", "process", "edge", "mappings", "load", "cluster")
+"""The sub-rooms of `config` (and its one loader), lowest first: each may import those before it."""
 
 WORLD = {"trio", "asyncio", "logging", "selectors", "socket", "ssl", "threading", "time"}
 """What PURE rooms and the ground do without: tasks, clocks, logs, sockets."""
@@ -121,6 +128,85 @@ def test_the_source_keeps_layers_directions_and_sole_importers() -> None:
     assert found == []
 
 
+def config_complaints(module: str, source: str) -> list[str]:
+    """What in `source`, a module of `config`, imports a sub-room that stands above its own."""
+    prefix = f"{HOUSE}.config."
+    own = module.removeprefix(prefix).partition(".")[0]
+    if own == "steps":  # a type for generators, for whoever wants it
+        return []
+    below = (*CONFIG[: CONFIG.index(own) + 1], "steps")
+    wanted = (
+        name.removeprefix(prefix).partition(".")[0] for name in config_imports(module, source)
+    )
+    return [
+        f"{module}: config.{own} may not import config.{room}"
+        for room in wanted
+        if room not in below
+    ]
+
+
+def config_imports(module: str, source: str) -> Iterator[str]:
+    return (name for name in imports(module, source) if name.startswith(f"{HOUSE}.config."))
+
+
+def test_the_rooms_of_config_import_downward_only() -> None:
+    found = [
+        complaint
+        for module, path in modules()
+        if module.startswith(f"{HOUSE}.config.") and path.name != "__init__.py"
+        for complaint in config_complaints(module, path.read_text())
+    ]
+
+    assert found == []
+
+
+def test_a_room_of_config_that_looks_up_is_found() -> None:
+    upward = "from stickyproxy.config.load import Files"
+
+    assert config_complaints("stickyproxy.config.process.settings", upward)
+    assert config_complaints("stickyproxy.config.fields.checks", f"if x:\n    {upward}")
+    assert not config_complaints("stickyproxy.config.cluster.load", upward)
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """What is left when everything that imports nothing left, or is imported by nothing, is taken away."""
+    left = dict(graph)
+    while True:
+        wanted = {name for names in left.values() for name in names}
+        ends = [name for name in left if name not in wanted or not left[name] & left.keys()]
+        if not ends:
+            return sorted(left)
+        for name in ends:
+            del left[name]
+
+
+def test_no_circle_of_imports_in_a_pure_room() -> None:
+    """Not under TYPE_CHECKING either: what two modules know of each other is one module."""
+    pure = {
+        module: path
+        for module, path in modules()
+        if room_of(module) in PURE and path.name != "__init__.py"
+    }
+    graph = {
+        module: {
+            known
+            for name in imports(module, path.read_text())
+            for known in (name, name.rpartition(".")[0])
+            if known in pure
+        }
+        for module, path in pure.items()
+    }
+
+    assert circle(graph) == []
+
+
+def test_a_circle_is_found_among_what_leads_to_it_and_from_it() -> None:
+    graph = {"a": {"b"}, "b": {"c", "d"}, "c": {"b"}, "d": {"e"}, "e": set[str]()}
+
+    assert circle(graph) == ["b", "c"]
+    assert circle({**graph, "c": {"e"}}) == []
+
+
 def test_every_folder_of_the_source_was_read() -> None:
     built = {path.name for path in (SRC / HOUSE).iterdir() if (path / "__init__.py").exists()}
 
@@ -147,7 +233,7 @@ def test_every_folder_of_the_source_was_read() -> None:
         ("stickyproxy.demo", "from stickyproxy.cli import main"),
         ("stickyproxy.utils", "import os"),
         (
-            "stickyproxy.config.schema",
+            "stickyproxy.config.schema.mapping",
             "if TYPE_CHECKING:\n    from stickyproxy.policy.routes import Routes",
         ),
     ],

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stickyproxy.config.cluster_status import Status
-from stickyproxy.config.settings import ProcessSettings, Settings
+from stickyproxy.config.cluster.status import Status
+from stickyproxy.config.load import Settings
+from stickyproxy.config.process.settings import ProcessSettings
 from stickyproxy.control.discovery.kube_reflector import ReflectorState
 from stickyproxy.edge import XFP, Front, HostRule, ListenerSpec, Pem, ServerTls
 from stickyproxy.health.changes import HEALTHY, Seen

@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from stickyproxy.config.cluster_load import combine
-from stickyproxy.config.cluster_status import Combined, Memory, Status
+from stickyproxy.config.cluster.load import combine
+from stickyproxy.config.cluster.status import Combined, Memory, Status
 from stickyproxy.config.load import Files, load
 from stickyproxy.model import ClusterSpec, Route
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stickyproxy.config.load import load
-from stickyproxy.config.settings import Settings
+from stickyproxy.config.load import Settings, load
 from stickyproxy.errors import ConfigError
 from stickyproxy.model import ClusterSpec, Route
 

@@ -17,7 +17,7 @@ import trustme
 from stickyproxy import __version__
 from stickyproxy.cli import main
 from stickyproxy.cli_arguments import COMMANDS, parser
-from stickyproxy.config.layers import OPTIONS
+from stickyproxy.config.process.layers import OPTIONS
 from stickyproxy.policy.maglev import MaglevTable
 from support.written import DATA, mapping
 

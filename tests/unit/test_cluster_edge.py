@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from stickyproxy.config.cluster_status import CURRENT, ERROR, LAST_GOOD, RUNNING
+from stickyproxy.config.cluster.status import CURRENT, ERROR, LAST_GOOD, RUNNING
 from stickyproxy.edge import REDIRECT, ROUTE, Guard
 from support.cluster_objects import Cluster, Object, cluster_named, mapping_object, resource
 from support.edge_files import ca_pem, pair

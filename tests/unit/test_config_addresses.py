@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stickyproxy.config.addresses import parse_url
+from stickyproxy.config.text.addresses import parse_url
 
 RIGHT = "qotm.prod:8080"
 

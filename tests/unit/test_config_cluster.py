@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from stickyproxy.config.cluster_load import combine
-from stickyproxy.config.cluster_status import (
+from stickyproxy.config.cluster.load import combine
+from stickyproxy.config.cluster.status import (
     CURRENT,
     ERROR,
     INACTIVE,

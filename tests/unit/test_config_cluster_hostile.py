@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyproxy.config.cluster_load import combine
-from stickyproxy.config.cluster_status import ERROR, INACTIVE, RUNNING, Memory
-from stickyproxy.config.schema import MappingSpec, ModuleSpec
+from stickyproxy.config.cluster.load import combine
+from stickyproxy.config.cluster.status import ERROR, INACTIVE, RUNNING, Memory
+from stickyproxy.config.schema.mapping import MappingSpec, ModuleSpec
 from stickyproxy.policy.routes import Routes
 from support.cluster_objects import Object, annotated, files, mapping_object, resource
 

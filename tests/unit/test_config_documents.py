@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stickyproxy.config.compose import MAX_DEPTH, MAX_NODES, resolve
-from stickyproxy.config.documents import MAX_FILE_BYTES, find_files, parse, read_file
 from stickyproxy.config.load import load
+from stickyproxy.config.text.compose import MAX_DEPTH, MAX_NODES, resolve
+from stickyproxy.config.text.documents import MAX_FILE_BYTES, find_files, parse, read_file
 from stickyproxy.errors import ConfigError
 from support.written import Written, mapping
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stickyproxy.config.tuning import NO_OUTLIERS
+from stickyproxy.config.fields.tuning import NO_OUTLIERS
 from stickyproxy.model import HeaderAdd
 from stickyproxy.rules import (
     CircuitBreaker,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stickyproxy.config.settings import IMPLICIT_PRECEDENCE
+from stickyproxy.config.process.settings import IMPLICIT_PRECEDENCE
 from stickyproxy.model import UpstreamProtocol
 from support.written import Written, cluster_of, mapping, route
 

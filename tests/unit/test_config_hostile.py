@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyproxy.config.documents import parse
-from stickyproxy.config.layers import OPTIONS
 from stickyproxy.config.load import load
-from stickyproxy.config.schema import MappingSpec, ModuleSpec
+from stickyproxy.config.process.layers import OPTIONS
+from stickyproxy.config.schema.mapping import MappingSpec, ModuleSpec
+from stickyproxy.config.text.documents import parse
 from stickyproxy.errors import ConfigError, ProxyError
 from stickyproxy.model import Client, Connection
 from stickyproxy.policy.cors import CorsPlan

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stickyproxy.config.settings import Settings
+from stickyproxy.config.load import Settings
 from stickyproxy.model import ClusterSpec, ServiceRef
 from support.written import Written, cluster_of, mapping
 

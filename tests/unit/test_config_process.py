@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stickyproxy.config.addresses import parse_bind, show_bind
-from stickyproxy.config.load import load
-from stickyproxy.config.settings import IMPLICIT_PRECEDENCE, ProcessSettings, Settings
+from stickyproxy.config.load import Settings, load
+from stickyproxy.config.process.settings import IMPLICIT_PRECEDENCE, ProcessSettings
+from stickyproxy.config.text.addresses import parse_bind, show_bind
 from stickyproxy.errors import ConfigError
 from stickyproxy.model import (
     Bind,

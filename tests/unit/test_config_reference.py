@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from stickyproxy.config import known
-from stickyproxy.config.edge_schema import HostSpec, ListenerDocument, TlsContextSpec
-from stickyproxy.config.layers import OPTIONS
-from stickyproxy.config.reference import json_schema, render
-from stickyproxy.config.schema import MappingSpec, ModuleSpec
+from stickyproxy.config.process.layers import OPTIONS
+from stickyproxy.config.schema import known
+from stickyproxy.config.schema.edge import HostSpec, ListenerDocument, TlsContextSpec
+from stickyproxy.config.schema.mapping import MappingSpec, ModuleSpec
+from stickyproxy.config.schema.reference import json_schema, render
 from support.written import DATA
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 def test_the_page_is_up_to_date() -> None:
     assert PAGE.read_text() == render(), (
-        "run: python -m stickyproxy.config.reference > docs/configuration.md"
+        "run: python -m stickyproxy.config.schema.reference > docs/configuration.md"
     )
 
 

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from stickyproxy.config.resolution import (
+from stickyproxy.config.resources.resolution import (
     BUILT_IN,
     ENDPOINT_KIND,
     SERVICE_KIND,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from stickyproxy.config.fields.tuning import NO_OUTLIERS, outlier_detection, show, slow_start
 from stickyproxy.config.load import load
-from stickyproxy.config.tuning import NO_OUTLIERS, outlier_detection, show, slow_start
 from stickyproxy.errors import ConfigError
 from stickyproxy.rules import OutlierDetection, SlowStart
 

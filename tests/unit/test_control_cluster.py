@@ -11,9 +11,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from stickyproxy.config.cluster_status import Combined
-from stickyproxy.config.load import Files, load
-from stickyproxy.config.settings import Settings
+from stickyproxy.config.cluster.status import Combined
+from stickyproxy.config.load import Files, Settings, load
 from stickyproxy.control.cluster import AT_START, MERGE, ClusterConfig
 from stickyproxy.control.knowledge import Knowledge
 from stickyproxy.control.kube import Kube

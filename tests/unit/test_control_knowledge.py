@@ -11,7 +11,8 @@ from typing import Any
 import trio
 import trio.testing
 
-from stickyproxy.config.settings import ProcessSettings, Settings
+from stickyproxy.config.load import Settings
+from stickyproxy.config.process.settings import ProcessSettings
 from stickyproxy.control.knowledge import Knowledge
 from stickyproxy.control.snapshots import MERGE
 from stickyproxy.model import (

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from stickyproxy.config.settings import ProcessSettings, Settings
+from stickyproxy.config.load import Settings
+from stickyproxy.config.process.settings import ProcessSettings
 from stickyproxy.control import ports as ports_module
 from stickyproxy.control.doors import Listening
 from stickyproxy.control.ports import Ports

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 import pytest
 import trio
 
-from stickyproxy.config.settings import ProcessSettings, Settings
+from stickyproxy.config.load import Settings
+from stickyproxy.config.process.settings import ProcessSettings
 from stickyproxy.control import pace
 from stickyproxy.control.members import ClusterMembers
 from stickyproxy.control.snapshots import SnapshotMaker, build_table

@@ -15,7 +15,8 @@ import trio
 import trustme
 
 from stickyproxy.accesslog import Record
-from stickyproxy.config.settings import ProcessSettings, Settings
+from stickyproxy.config.load import Settings
+from stickyproxy.config.process.settings import ProcessSettings
 from stickyproxy.control.doors import Listening
 from stickyproxy.control.worker import Worker
 from stickyproxy.errors import ConfigError

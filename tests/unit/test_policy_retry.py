@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyproxy.config.features import RETRY_ON, WITHOUT_EFFECT
+from stickyproxy.config.fields.features import RETRY_ON, WITHOUT_EFFECT
 from stickyproxy.errors import ErrorKind, GrpcStatus, H2Code, ProxyError, Retry, Side
 from stickyproxy.model import Headers
 from stickyproxy.policy.retry import (

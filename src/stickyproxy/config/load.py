@@ -1,37 +1,38 @@
 """The one loader: files, environment and flags in, Settings or all problems out.
 
-What a cluster says on top of that is `config.cluster_load`'s, which uses the second half of this.
+What a cluster says on top of that is `config.cluster.load`'s, which uses the second half of this.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from stickyproxy.config.ambassador import collect
-from stickyproxy.config.balancer import load_balancer
-from stickyproxy.config.decode import Report, join
-from stickyproxy.config.documents import Document, find_files, read_file
-from stickyproxy.config.front import contexts_in, front_of
-from stickyproxy.config.grouping import assemble
-from stickyproxy.config.layers import OPTIONS, Given, layered
-from stickyproxy.config.mapping import DEFAULT_TIMEOUT, Defaults, Draft, draft
-from stickyproxy.config.module_rules import (
+from stickyproxy.config.edge.front import contexts_in, front_of
+from stickyproxy.config.fields.balancer import load_balancer
+from stickyproxy.config.mappings.draft import DEFAULT_TIMEOUT, Defaults, Draft, draft
+from stickyproxy.config.mappings.grouping import assemble
+from stickyproxy.config.mappings.module import (
     check_header_limit,
     edge_policy,
     feature_defaults,
     with_header_limit,
 )
-from stickyproxy.config.pods import Resolving
-from stickyproxy.config.process import Options, backend_route, overrides, process_settings
-from stickyproxy.config.remains import blame_remains
-from stickyproxy.config.resources import Resources
-from stickyproxy.config.settings import ProcessSettings, Settings
+from stickyproxy.config.mappings.pods import Resolving
+from stickyproxy.config.mappings.remains import blame_remains
+from stickyproxy.config.process.layers import OPTIONS, Given, layered
+from stickyproxy.config.process.options import Options, backend_route, overrides, process_settings
+from stickyproxy.config.process.settings import ProcessSettings
+from stickyproxy.config.resources.ambassador import collect
+from stickyproxy.config.resources.items import Resources
 from stickyproxy.config.steps import Steps, finish
+from stickyproxy.config.text.decode import Report, join
+from stickyproxy.config.text.documents import Document, find_files, read_file
 from stickyproxy.edge import Front
 from stickyproxy.errors import ConfigError
 from stickyproxy.model import ClusterSpec, LoadBalancer, Route
+from stickyproxy.rules import EdgePolicy
 
 NO_ROUTES = "no Mapping and no backend: every request is answered 404 (gRPC: UNIMPLEMENTED)"
 
@@ -46,6 +47,27 @@ class Files:
     sources: tuple[Path, ...]
     origins: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A whole, valid configuration.
+
+    `warnings` are complete lines for people. `sources` are the files that were read and the folders
+    that were looked through: what to watch for changes. `origins` says of each process setting
+    where its value came from (`--flag`, an environment variable, file:line, `default`). `files` is
+    what a cluster's objects may be added to.
+    """
+
+    process: ProcessSettings
+    routes: tuple[Route, ...]
+    clusters: tuple[ClusterSpec, ...]
+    edge: EdgePolicy = field(default_factory=EdgePolicy)
+    front: Front = field(default_factory=Front)
+    warnings: tuple[str, ...] = ()
+    sources: tuple[Path, ...] = ()
+    origins: tuple[tuple[str, str], ...] = ()
+    files: Files | None = field(default=None, repr=False, compare=False)
 
 
 def load(

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 import trio
 
 from stickyproxy import logs
-from stickyproxy.config.cluster_load import combine_steps
-from stickyproxy.config.cluster_status import Combined, Memory, Status
+from stickyproxy.config.cluster.load import combine_steps
+from stickyproxy.config.cluster.status import Combined, Memory, Status
 from stickyproxy.config.load import Files
 from stickyproxy.control.discovery.kube_resources import KubeResources
 from stickyproxy.control.discovery.kube_status import StatusWriter, Subject, Wish

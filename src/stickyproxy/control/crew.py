@@ -17,7 +17,8 @@ from typing import IO
 import trio
 
 from stickyproxy import logs
-from stickyproxy.config.settings import ProcessSettings, Settings
+from stickyproxy.config.load import Settings
+from stickyproxy.config.process.settings import ProcessSettings
 from stickyproxy.control import orders
 from stickyproxy.control.bus import packed
 from stickyproxy.control.doors import Listening

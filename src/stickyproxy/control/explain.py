@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
-from stickyproxy.config.addresses import is_ip
-from stickyproxy.config.settings import Settings
+from stickyproxy.config.load import Settings
+from stickyproxy.config.text.addresses import is_ip
 from stickyproxy.control.explain_edge import Met, meet
 from stickyproxy.model import Cluster, ClusterSpec, Endpoint, HashPolicy, Headers, Route, Target
 from stickyproxy.policy import balance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stickyproxy.config.settings import Settings
+from stickyproxy.config.load import Settings
 from stickyproxy.edge import Elsewhere, Front, Guard, HostRule, ListenerSpec, glob_fits, glob_rank
 from stickyproxy.errors import ProxyError
 from stickyproxy.model import Client, Connection, Headers, Route

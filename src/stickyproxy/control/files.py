@@ -12,7 +12,7 @@ from pathlib import Path
 
 import trio
 
-from stickyproxy.config.documents import find_files
+from stickyproxy.config.text.documents import find_files
 
 EVERY = 1.0
 """Seconds between two looks."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ssl
 
 from stickyproxy import logs
-from stickyproxy.config.settings import ProcessSettings, Settings
+from stickyproxy.config.load import Settings
+from stickyproxy.config.process.settings import ProcessSettings
 from stickyproxy.edge import Pem
 from stickyproxy.errors import ConfigError
 from stickyproxy.model import UpstreamTls

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 import trio
 
 from stickyproxy import logs
-from stickyproxy.config.settings import Settings
+from stickyproxy.config.load import Settings
 from stickyproxy.control.discovery.addresses import endpoints_of, names_of
 from stickyproxy.control.discovery.dns import DnsResolver
 from stickyproxy.control.kube import FIRST_ANSWER, Kube

@@ -9,9 +9,9 @@ from dataclasses import replace
 import trio
 
 from stickyproxy import logs
-from stickyproxy.config.cluster_status import Status
+from stickyproxy.config.cluster.status import Status
 from stickyproxy.config.load import Files
-from stickyproxy.config.settings import ProcessSettings
+from stickyproxy.config.process.settings import ProcessSettings
 from stickyproxy.control.cluster import Adopt, ClusterConfig
 from stickyproxy.control.discovery.kube_access import find_access
 from stickyproxy.control.discovery.kube_client import KubeClient

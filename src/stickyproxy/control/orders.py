@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from stickyproxy.config.settings import ProcessSettings
+from stickyproxy.config.process.settings import ProcessSettings
 from stickyproxy.control.publication import Publication
 from stickyproxy.edge import ListenerSpec, Pem, ServerTls
 from stickyproxy.health.changes import Change, Seen

@@ -11,7 +11,7 @@ from typing import Protocol
 import trio
 
 from stickyproxy import __version__, logs
-from stickyproxy.config.settings import Settings
+from stickyproxy.config.load import Settings
 from stickyproxy.control.doors import Listening
 from stickyproxy.edge import ListenerSpec
 from stickyproxy.errors import ConfigError

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import replace
 
-from stickyproxy.config.settings import Settings
+from stickyproxy.config.load import Settings
 from stickyproxy.control.members import ClusterMembers, MembersOf
 from stickyproxy.control.pace import Pace
 from stickyproxy.edge import Front

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from stickyproxy.config.cluster_status import Status
-from stickyproxy.config.settings import Settings
+from stickyproxy.config.cluster.status import Status
+from stickyproxy.config.load import Settings
 from stickyproxy.control.discovery.kube_reflector import ReflectorState
 from stickyproxy.control.knowledge import Knowledge
 from stickyproxy.control.kube import Kube

@@ -18,8 +18,9 @@ import trio
 
 from stickyproxy import logs
 from stickyproxy.accesslog import Record, render_json, render_text
-from stickyproxy.config.cluster_status import Combined, Status
-from stickyproxy.config.settings import ProcessSettings, Settings
+from stickyproxy.config.cluster.status import Combined, Status
+from stickyproxy.config.load import Settings
+from stickyproxy.config.process.settings import ProcessSettings
 from stickyproxy.control import garbage
 from stickyproxy.control.admin import TOKEN_ENV, AdminApp
 from stickyproxy.control.admin_live import AdminLive, run_feed

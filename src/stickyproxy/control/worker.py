@@ -24,7 +24,8 @@ import trio
 from stickyproxy import logs
 from stickyproxy.accesslog import Record
 from stickyproxy.codec.api import CodecLimits
-from stickyproxy.config.settings import ProcessSettings, Settings
+from stickyproxy.config.load import Settings
+from stickyproxy.config.process.settings import ProcessSettings
 from stickyproxy.control.doors import Door, Way
 from stickyproxy.control.keys import default_context, load_certificates
 from stickyproxy.control.pressure import Pressure, default_mark

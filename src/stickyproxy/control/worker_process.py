@@ -19,7 +19,7 @@ import trio
 
 from stickyproxy import logs
 from stickyproxy.accesslog import Record, render_json, render_text, shorten
-from stickyproxy.config.settings import ProcessSettings
+from stickyproxy.config.process.settings import ProcessSettings
 from stickyproxy.control import garbage, orders
 from stickyproxy.control.bus import Bus
 from stickyproxy.control.handed import Handed
