@@ -56,6 +56,9 @@ class ProcessStats(_Merged):
     downstream_connections_max_age_cut_total: int = _sum(
         "Connections closed at the end of the grace after it, with streams under way."
     )
+    downstream_connections_levelled_total: int = _sum(
+        "Connections sent away because a worker that came anew had fewer."
+    )
     downstream_handshake_failures_total: int = _sum("TLS handshakes that failed or took too long.")
     downstream_protocol_errors_total: int = _sum("Client connections ended as beyond repair.")
     downstream_streams: int = _sum("Requests under way.", gauge=True)

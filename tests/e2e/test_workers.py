@@ -205,10 +205,13 @@ class Caller:
 
     def _call_on(self, client: RawClient) -> None:
         while not self._over.is_set():
-            code, _ = get(client)
+            client.send(GET)
+            code, headers, _ = client.read_response()
             if code != 200:
                 self.wrong.append(code)
             self.calls += 1
+            if "close" in headers.get("connection", ""):  # it was sent to another worker
+                return
 
 
 def test_a_killed_worker_is_replaced_and_only_its_own_connections_are_lost(
@@ -242,6 +245,27 @@ def test_a_killed_worker_is_replaced_and_only_its_own_connections_are_lost(
     assert not alive(killed)  # and was waited for
     assert total(proxy, "stickyproxy_worker_restarts_total", worker="1") == 1
     assert proxy.wait_for_event("worker_started", 3)["worker"] == 1
+
+
+def test_who_came_to_the_survivor_goes_to_the_worker_in_the_dead_ones_place(
+    proxy: ProxyProcess,
+) -> None:
+    callers = [Caller(proxy.port) for _ in range(6)]
+    for caller in callers:
+        caller.start()
+    wait_until(lambda: has(proxy, (3, 3)), "all are connected")
+    wait_until(lambda: all(caller.calls > 5 for caller in callers), "they call")
+    os.kill(pids(proxy)[1], signal.SIGKILL)
+    told = proxy.wait_for_event("connections_levelled")
+    assert (told["worker"], told["connections"]) == (2, 3)
+    wait_until(lambda: has(proxy, (3, 3)), "the new worker has its share")
+    for caller in callers:
+        caller.stop()
+    assert [caller.wrong for caller in callers] == [[]] * 6
+    assert (
+        sum(caller.lost for caller in callers) == 3
+    )  # with the one that was killed, and none since
+    assert total(proxy, "stickyproxy_downstream_connections_levelled_total") == 3
 
 
 def test_what_a_dead_worker_had_reported_stays_in_the_counters(proxy: ProxyProcess) -> None:

@@ -253,6 +253,14 @@ class Crew:
         self._spread.pump()
         if told is not None:
             told.started()
+        else:
+            self._level()
+
+    def _level(self) -> None:
+        """Who came back to the others, when the worker before this one ended, comes here."""
+        for number, count in self._spread.surplus().items():
+            self._hands[number].bus.send(orders.SendAway(count))
+            logs.info("connections_levelled", worker=number + 1, connections=count)
 
     # --- beside the traffic ---
 

@@ -72,6 +72,12 @@ class CloseDoor(NamedTuple):
     seconds: float
 
 
+class SendAway(NamedTuple):
+    """So many clients' connections are to go: another worker has fewer."""
+
+    connections: int
+
+
 class Drain(NamedTuple):
     """No connection comes any more; what still runs in `seconds` is ended."""
 

@@ -9,6 +9,7 @@ from typing import Protocol
 import trio
 
 from stickyproxy.control.handover import Given
+from stickyproxy.control.levelling import surplus
 
 AGAIN = 0.1
 """Seconds until a worker is tried again that could not be given a connection."""
@@ -78,6 +79,10 @@ class Spread:
             if best is None or load < least:
                 best, least = number, load
         return best
+
+    def surplus(self) -> dict[int, int]:
+        """How many connections each worker has above an even share among those that take any."""
+        return surplus({n: one.load[1] for n, one in self._carriers.items() if one.takes})
 
     async def wait_room(self) -> None:
         """Until nothing waits: what is not accepted is safer with the kernel."""

@@ -28,6 +28,7 @@ from stickyproxy.config.load import Settings
 from stickyproxy.config.process.settings import ProcessSettings
 from stickyproxy.control.doors import Door, Way
 from stickyproxy.control.keys import default_context, load_certificates
+from stickyproxy.control.levelling import send_away
 from stickyproxy.control.pressure import Pressure, default_mark
 from stickyproxy.control.upkeep import BACK, Refusals, Teller, sweep
 from stickyproxy.counters import ProcessStats
@@ -149,6 +150,16 @@ class Worker:
         self._certificates = certificates
         for door in self._doors.values():
             door.renew(certificates)
+
+    def send_away(self, count: int) -> None:
+        """So many clients' connections, the last that came first, over some seconds."""
+        stats = self.metrics.process
+
+        def told() -> None:
+            stats.downstream_connections_levelled_total += 1
+
+        if self._context is not None:
+            self._context.nursery.start_soon(send_away, list(self.watch.links), count, told)
 
     def drain(self, until: float) -> None:
         """Stop listening now; whatever still runs at `until` (trio's clock) is ended."""

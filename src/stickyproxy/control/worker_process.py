@@ -155,6 +155,23 @@ class WorkerProcess:
                 self._publish(message)
             case orders.Keys():
                 await self._renew(message)
+            case orders.OpenDoor() | orders.ChangeDoor() | orders.CloseDoor():
+                self._do_with_door(message)
+            case orders.News(change):
+                self._worker.learn(change)
+            case orders.Ask(serial):
+                self._report(serial)
+            case orders.SendAway(count):
+                self._worker.send_away(count)
+            case orders.Drain(seconds):
+                self._worker.drain(trio.current_time() + seconds)
+            case orders.Stop():
+                self._root.cancel()
+
+    def _do_with_door(
+        self, message: orders.OpenDoor | orders.ChangeDoor | orders.CloseDoor
+    ) -> None:
+        match message:
             case orders.OpenDoor(door):
                 self._open(door)
             case orders.ChangeDoor(door):
@@ -163,14 +180,6 @@ class WorkerProcess:
                 self._worker.change(before, self._ways[door.number])
             case orders.CloseDoor(number, seconds):
                 self._worker.close(self._ways.pop(number), trio.current_time() + seconds)
-            case orders.News(change):
-                self._worker.learn(change)
-            case orders.Ask(serial):
-                self._report(serial)
-            case orders.Drain(seconds):
-                self._worker.drain(trio.current_time() + seconds)
-            case orders.Stop():
-                self._root.cancel()
 
     def _publish(self, publication: Publication) -> Snapshot:
         self._snapshot = apply(self._snapshot, publication)

@@ -32,21 +32,22 @@ class LinkWatch:
     """The live links of a worker. `run` belongs in the worker's upstream nursery."""
 
     def __init__(self, idle_timeout: float = LINK_IDLE_TIMEOUT) -> None:
-        self.links: set[Link] = set()
+        self.links: dict[Link, None] = {}
+        """In the order in which they began."""
         self._lives: dict[Link, list[Life]] = {}
         self._idle_timeouts: dict[Link, float] = {}
         self._idle_timeout = idle_timeout
 
     def add(self, link: Link, *limits: Limit, idle_timeout: float | None = None) -> None:
         """`idle_timeout` in seconds; None: that of all."""
-        self.links.add(link)
+        self.links[link] = None
         if idle_timeout is not None:
             self._idle_timeouts[link] = idle_timeout
         if limits:
             self._lives[link] = [limit.begin(trio.current_time()) for limit in limits]
 
     def discard(self, link: Link) -> None:
-        self.links.discard(link)
+        self.links.pop(link, None)
         self._lives.pop(link, None)
         self._idle_timeouts.pop(link, None)
 
