@@ -40,6 +40,7 @@ _FLAGS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("tls-cert", "FILE", "certificate chain in PEM; binds without a scheme become https://"),
         ("tls-key", "FILE", "its private key in PEM"),
         ("proxy-protocol-from", "NET", "balancers that send a PROXY header; repeatable (none)"),
+        ("preserve-external-request-id", "on|off", "a stranger's x-request-id goes on (default off)"),
         ("admin", "ADDR", "admin port, or off (default 127.0.0.1:9901)"),
         ("health", "ADDR", "read-only part of the admin port, for kubelets and scrapers"),
     ),

@@ -221,7 +221,6 @@ class GateRules:
     merge_slashes: bool = False
     reject_escaped_slashes: bool = False
     strip_port: bool = False
-    own_request_id: bool = False
     underscores: str = "allow"
     server: str = ""
 
@@ -231,6 +230,7 @@ class EdgePolicy:
     """What the edge believes about where a request comes from (Module ambassador, Envoy's HCM).
 
     `idle_timeout` in seconds ends a client's connection without streams; None: an hour.
+    `preserve_request_id`: an `x-request-id` is kept whoever sent it, else only a trusted hop's.
     `client_cert` is Envoy's mode of `x-forwarded-client-cert`, `client_cert_details` what is said there.
     """
 
@@ -238,5 +238,6 @@ class EdgePolicy:
     xff_num_trusted_hops: int = 0
     gate: GateRules = field(default_factory=GateRules)
     idle_timeout: float | None = None
+    preserve_request_id: bool = False
     client_cert: str = "SANITIZE"
     client_cert_details: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from support.asking import Site, running_site
 from support.grpc_calls import access_line, grpc_request
 from support.http_clients import raw_h2_client
+from support.proxy_process import KEEPS_IDS
 
 MAPPINGS = """
 ---
@@ -139,13 +141,33 @@ def test_only_who_is_allowed_is_let_in(tmp_path: Path) -> None:
         assert site.ask("/x", "X-Forwarded-For: 198.51.100.7").pod == "pod-1"
 
 
-def test_a_clients_request_id_is_replaced_where_it_is_not_preserved(tmp_path: Path) -> None:
-    rules = documents(
-        preserve_external_request_id=False, headers_with_underscores_action="REJECT_REQUEST"
-    )
+BY_DEFAULT = {KEEPS_IDS: ""}
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ({}, False),
+        ({"preserve_external_request_id": False}, False),
+        ({"preserve_external_request_id": True}, True),
+        ({"xff_num_trusted_hops": 1}, True),
+        ({"use_remote_address": False}, True),
+    ],
+)
+def test_only_a_trusted_hops_request_id_is_believed_unless_all_are_preserved(
+    tmp_path: Path, said: dict[str, object], kept: bool
+) -> None:
+    with running_site(tmp_path, documents(**said), environment=BY_DEFAULT) as site:
+        told = site.ask("/x", "X-Request-Id: theirs", "X-Request-Id: again")
+        found = told.asked("x-request-id")
+        if kept:
+            assert found == ["theirs", "again"]
+        else:
+            assert re.fullmatch("[0-9a-f]{32}", " ".join(found))
+        assert access_line(site.proxy, found[-1])["http_status"] == 200
+
+
+def test_a_request_with_a_header_name_that_has_an_underscore_may_be_refused(tmp_path: Path) -> None:
+    rules = documents(headers_with_underscores_action="REJECT_REQUEST")
     with running_site(tmp_path, rules) as site:
-        told = site.ask("/x", "X-Request-Id: theirs")
-        [request_id] = told.asked("x-request-id")
-        assert request_id != "theirs"
-        assert access_line(site.proxy, request_id)["http_status"] == 200
         assert site.ask("/x", "X_Under: 1").status == 400

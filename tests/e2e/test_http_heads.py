@@ -175,7 +175,7 @@ def test_that_it_came_by_tls_is_told(http_lab: Lab, down: str) -> None:
     assert values(seen, "x-forwarded-proto") == ["https"]
 
 
-def test_a_request_id_is_kept(http_lab: Lab) -> None:
+def test_a_request_id_that_is_to_be_preserved_is(http_lab: Lab) -> None:
     seen = ask_h2(http_lab, b"/http/", (b"x-request-id", b"mine-1"))
     assert values(seen, "x-request-id") == ["mine-1"]
 

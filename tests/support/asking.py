@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,11 +53,17 @@ NAMES = ("one", "two", "three")
 
 
 @contextmanager
-def running_site(folder: Path, documents: str, *flags: str, count: int = 1) -> Iterator[Site]:
+def running_site(
+    folder: Path,
+    documents: str,
+    *flags: str,
+    count: int = 1,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Site]:
     config = folder / "site.yaml"
     config.write_text(documents)
     with echo_backends(count) as backends:
         named = zip(NAMES, backends, strict=False)
         services = [flag for n, b in named for flag in ("--service", f"{n}={b.address}")]
-        with running_proxy(str(config), *services, *flags) as proxy:
+        with running_proxy(str(config), *services, *flags, environment=environment) as proxy:
             yield Site(proxy, backends)

@@ -21,6 +21,10 @@ START_TIMEOUT = 30.0
 """Seconds; a busy CI machine needs one or two."""
 
 
+KEEPS_IDS = "STICKYPROXY_PRESERVE_EXTERNAL_REQUEST_ID"
+"""Tests find a call's line in the log by the id that they sent; "" is the default, which makes its own."""
+
+
 class ProxyProcess:
     """`port` is that of the first bind, `ports` of all; `admin_port` 0 when switched off."""
 
@@ -130,7 +134,7 @@ def running_proxy(
         command("run", *flags, "--admin", admin, "--log-format", "json", *arguments),
         stdout=subprocess.PIPE if log is None else log,
         stderr=subprocess.PIPE,
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, KEEPS_IDS: "on", **(environment or {})},
         pass_fds=pass_fds,
     )
     proxy = ProxyProcess(process, stuck=stuck or log is not None)

@@ -514,7 +514,7 @@ def test_the_module_makes_the_rules_of_the_edge(written: Written) -> None:
         merge_slashes="true",
         reject_requests_with_escaped_slashes="true",
         strip_matching_host_port="true",
-        preserve_external_request_id="false",
+        preserve_external_request_id="true",
         headers_with_underscores_action="DROP_HEADER",
         server_name="gate",
         listener_idle_timeout_ms="90000",
@@ -527,11 +527,11 @@ def test_the_module_makes_the_rules_of_the_edge(written: Written) -> None:
             merge_slashes=True,
             reject_escaped_slashes=True,
             strip_port=True,
-            own_request_id=True,
             underscores="drop",
             server="gate",
         ),
         idle_timeout=90.0,
+        preserve_request_id=True,
     )
 
 
@@ -540,9 +540,19 @@ def test_an_empty_allow_list_lets_nobody_in(written: Written) -> None:
 
 
 def test_a_module_without_rules_makes_no_gate(written: Written) -> None:
-    text = module(merge_slashes="false", preserve_external_request_id="true")
+    text = module(merge_slashes="false", preserve_external_request_id="false")
 
     assert written.load(text + mapping()).edge == EdgePolicy()
+
+
+@pytest.mark.parametrize("said", ["true", "false"])
+@pytest.mark.parametrize("flag", ["on", "off"])
+def test_the_flag_wins_over_what_a_module_preserves(written: Written, said: str, flag: str) -> None:
+    flags = {"preserve-external-request-id": [flag]}
+    both = written.load(module(preserve_external_request_id=said) + mapping(), flags)
+    alone = written.load(mapping(), flags)
+
+    assert both.edge.preserve_request_id is alone.edge.preserve_request_id is (flag == "on")
 
 
 def test_max_request_headers_kb_is_the_limit_of_header_lists(written: Written) -> None:

@@ -123,7 +123,9 @@ def settings_of(
         process=files.process,
         routes=tuple(routes),
         clusters=tuple(clusters),
-        edge=edge_policy(resources.module, report),
+        edge=edge_policy(
+            resources.module, report, preserve_request_id=files.process.preserve_external_request_id
+        ),
         front=front,
         warnings=tuple(lines_of(report.warnings)),
         sources=tuple(dict.fromkeys([*files.sources, *watched])),

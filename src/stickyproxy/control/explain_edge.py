@@ -9,7 +9,7 @@ from stickyproxy.edge import Elsewhere, Front, Guard, HostRule, ListenerSpec, gl
 from stickyproxy.errors import ProxyError
 from stickyproxy.model import Client, Connection, Headers, Route
 from stickyproxy.policy.gate import gate_of
-from stickyproxy.policy.headers import client_of
+from stickyproxy.policy.headers import client_of, without_request_id
 from stickyproxy.policy.hosts import hosts_of
 from stickyproxy.policy.paths import unambiguous
 from stickyproxy.policy.redirect import authority_of
@@ -107,6 +107,8 @@ def _past_gate(
     """The head as routes see it, whose it is, and what stops it before, "" for nothing."""
     client = client_of(headers, connection, edge)
     gate = gate_of(edge)
+    if not (edge.preserve_request_id or client.behind_trusted_hop):
+        headers = without_request_id(headers)
     if gate is None:
         return headers, client, ""
     try:

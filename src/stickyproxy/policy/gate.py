@@ -11,7 +11,7 @@ import re
 
 from stickyproxy.errors import ErrorKind, ProxyError, Side
 from stickyproxy.model import Client, Headers
-from stickyproxy.policy.redirect import forwarded_proto, https_location
+from stickyproxy.policy.redirect import https_location, scheme_of
 from stickyproxy.rules import EdgePolicy, GateRules, IpRange
 
 MEMO_SIZE = 4096  # addresses seen; one costs some microseconds to compare with each range
@@ -38,13 +38,13 @@ class Gate:
         self._allow = None if rules.ip_allow is None else _ranges(rules.ip_allow)
         self._deny = _ranges(rules.ip_deny)
         self._known: dict[tuple[str, str], bool] = {}
-        self._tidies = rules.own_request_id or rules.underscores != "allow"
+        self._tidies = rules.underscores != "allow"
         self.added: Headers | None = [(b"server", rules.server.encode())] if rules.server else None
 
     def admit(self, headers: Headers, client: Client) -> Headers:
         """The head as it goes on; raises `ProxyError` for one that does not."""
         if self._tidies:
-            headers = self._tidied(headers, client)
+            headers = self._tidied(headers)
         headers = self._rewritten(headers, client)
         if not self._admits(client.connection.remote_ip, client.ip):
             raise _refused(ErrorKind.FORBIDDEN, "this address is not let in")
@@ -53,23 +53,17 @@ class Gate:
     def elsewhere(self, headers: Headers, client: Client) -> bytes | None:
         """Where a request that did not come over TLS is sent; None for one that may go on.
 
-        `x-forwarded-proto` is believed from anybody here: who lies spares himself a redirect, no more.
+        Emissary's users set `use_remote_address: false` beside it, so that `x-forwarded-proto` is believed.
         """
         if not self._rules.https_redirect:
             return None
-        told = forwarded_proto(headers) or (b"https" if client.connection.tls else b"http")
-        return None if told == b"https" else https_location(headers)
+        return None if scheme_of(headers, client) == b"https" else https_location(headers)
 
-    def _tidied(self, headers: Headers, client: Client) -> Headers:
-        rules = self._rules
-        if rules.underscores != "allow":
-            kept = [field for field in headers if b"_" not in field[0]]
-            if len(kept) != len(headers) and rules.underscores == "reject":
-                raise _refused(ErrorKind.BAD_REQUEST, "a header name has an underscore")
-            headers = kept
-        if rules.own_request_id and not client.behind_trusted_hop:
-            headers = [field for field in headers if field[0] != b"x-request-id"]
-        return headers
+    def _tidied(self, headers: Headers) -> Headers:
+        kept = [field for field in headers if b"_" not in field[0]]
+        if len(kept) != len(headers) and self._rules.underscores == "reject":
+            raise _refused(ErrorKind.BAD_REQUEST, "a header name has an underscore")
+        return kept
 
     def _rewritten(self, headers: Headers, client: Client) -> Headers:
         """Pseudo-headers stand first."""

@@ -10,8 +10,8 @@ trailers from one that does not. What it adds is Envoy's habit: `x-forwarded-for
 
 Where several behaviours were open:
 
-* `x-request-id` is kept whenever it is there, from anybody. Envoy makes a new one at the edge;
-  gRPC users who send one want to find it in the backend's log.
+* `x-request-id` is kept if it is there: as with Envoy, a stranger's is gone by then
+  (`without_request_id`), unless that is to be preserved.
 * `x-forwarded-client-cert` is never believed unless the edge says so; see `client_cert`.
 * It (the id) is not added to responses: a gRPC client would see it as metadata that no server sent.
 * `x-forwarded-for` becomes one field when we append, as many readers look at one field only.
@@ -242,6 +242,11 @@ def _swap(out: Headers, name: bytes, value: bytes) -> None:
 
 def _is_editable(name: str) -> bool:
     return not name.startswith(":") and name.lower() != "host"
+
+
+def without_request_id(headers: Headers) -> Headers:
+    """As ids of the proxy's own making are asked for where nobody trusted sent one."""
+    return [field for field in headers if field[0] != b"x-request-id"]
 
 
 def is_behind_hop(edge: EdgePolicy) -> bool:

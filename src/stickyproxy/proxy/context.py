@@ -142,6 +142,7 @@ class Context:
         self.snapshot = snapshot
         self.behind_hop = is_behind_hop(snapshot.edge)
         self.gate = gate_of(snapshot.edge)
+        self.preserves_ids = snapshot.edge.preserve_request_id
         self.pools.keep(snapshot.clusters)
         self.balancer.keep(snapshot.clusters)
         self.health.keep(snapshot.clusters)

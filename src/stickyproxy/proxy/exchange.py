@@ -27,7 +27,7 @@ from stickyproxy.policy.retry import RetryRules
 from stickyproxy.proxy.alarm import Deadline
 from stickyproxy.proxy.attempts import attempt_each, begin
 from stickyproxy.proxy.context import Context, Plan
-from stickyproxy.proxy.extras import host_route, settle_path, stopped_at
+from stickyproxy.proxy.extras import forget_request_id, host_route, settle_path, stopped_at
 from stickyproxy.proxy.grpcweb import WebStream, settle, web_stream
 from stickyproxy.proxy.hedge import Hedge
 from stickyproxy.proxy.response import Response
@@ -249,6 +249,10 @@ class Exchange:
         if hosts is not None or context.behind_hop:
             edge = snapshot.edge if hosts is None else hosts.edge(self.connection.listener)
             self.client = client_of(head.headers, self.connection, edge)
+        if b"x-request-id" in head.fields and not (
+            context.preserves_ids or self.client.behind_trusted_hop
+        ):
+            forget_request_id(self)
         if head.fault is not None:
             raise _refused(ErrorKind.HEADERS_TOO_LARGE, "request header fields are too large")
         if b":protocol" in head.fields or head.fields.get(b":method") == b"CONNECT":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from stickyproxy.edge import Elsewhere
 from stickyproxy.policy.answers import redirected
 from stickyproxy.policy.cors import CorsPlan
+from stickyproxy.policy.headers import without_request_id
 from stickyproxy.policy.paths import unambiguous
 from stickyproxy.policy.redirect import location
 from stickyproxy.proxy.shadow import Mirroring
@@ -97,6 +98,13 @@ def settle_path(exchange: Exchange) -> None:
     settled = unambiguous(exchange.context.snapshot.routes, head.headers, head.fields)
     if settled is not head.headers:
         head.headers, head.fields = settled, dict(settled)
+
+
+def forget_request_id(exchange: Exchange) -> None:
+    """A stranger's: before routes, sessions and the log see it."""
+    head = exchange.head
+    head.headers = without_request_id(head.headers)
+    head.fields = dict(head.headers)
 
 
 def stopped_at(gate: Gate, exchange: Exchange) -> bool:

@@ -130,15 +130,23 @@ def check_header_limit(
 # --- the edge -------------------------------------------------------------------------------------
 
 
-def edge_policy(module: ModuleEntry | None, report: Report) -> EdgePolicy:
-    """What every request meets, before a Mapping is looked for."""
+def edge_policy(
+    module: ModuleEntry | None, report: Report, *, preserve_request_id: bool | None = None
+) -> EdgePolicy:
+    """What every request meets, before a Mapping is looked for.
+
+    `preserve_request_id` is the process's word, which wins; None: it said nothing.
+    """
     if module is None:
-        return EdgePolicy()
+        return EdgePolicy(preserve_request_id=bool(preserve_request_id))
     spec = module.spec
     if spec.ip_allow is not None and spec.ip_deny is not None:
         module.problem(report, "and ip_allow exclude each other; keep one", "ip_deny")
     if spec.server_name is not None and not _is_field_value(spec.server_name):
         module.problem(report, "a header value has no line breaks", "server_name")
+    preserved = preserve_request_id
+    if preserved is None:
+        preserved = spec.preserve_external_request_id
     allowed = None if spec.ip_allow is None else _ranges(module, spec.ip_allow, "ip_allow", report)
     gate = GateRules(
         ip_allow=allowed,
@@ -147,7 +155,6 @@ def edge_policy(module: ModuleEntry | None, report: Report) -> EdgePolicy:
         merge_slashes=bool(spec.merge_slashes),
         reject_escaped_slashes=bool(spec.reject_requests_with_escaped_slashes),
         strip_port=bool(spec.strip_matching_host_port),
-        own_request_id=spec.preserve_external_request_id is False,
         underscores=_UNDERSCORES.get(spec.headers_with_underscores_action or "", "allow"),
         server=spec.server_name or "",
     )
@@ -156,6 +163,7 @@ def edge_policy(module: ModuleEntry | None, report: Report) -> EdgePolicy:
         spec.xff_num_trusted_hops,
         gate,
         _seconds(spec.listener_idle_timeout_ms),
+        bool(preserved),
         spec.forward_client_cert_details or "SANITIZE",
         _cert_details(spec.set_current_client_cert_details),
     )

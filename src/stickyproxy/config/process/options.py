@@ -131,6 +131,9 @@ def process_settings(options: Options) -> ProcessSettings:
         request_body_timeout=options.one("request-body-timeout", _age, base.request_body_timeout),
         max_memory=options.one("max-memory", _memory, base.max_memory),
         proxy_protocol_from=tuple(options.each("proxy-protocol-from", _network)),
+        preserve_external_request_id=options.one(
+            "preserve-external-request-id", _switch, base.preserve_external_request_id
+        ),
         kubernetes=options.one("kubernetes", _switch, base.kubernetes),
         kubeconfig=options.one("kubeconfig", _readable, None),
         kube_context=options.text("kube-context"),

@@ -28,6 +28,7 @@ class ProcessSettings:
     `workers` 0 is as many as cores. Of the limits on clients (`max_connections` to
     `request_body_timeout`) 0 is none. `max_memory` is of each worker, in bytes: 0 is none, -1 as much
     as `control.pressure` finds right.
+    `preserve_external_request_id` None leaves it to the Module.
     `kube_namespace` is `all`, or "" for the one we live in (the kubeconfig context's).
     `outlier_detection` is for clusters without their own. Below `panic_threshold` percent of a cluster
     that are neither ejected nor failing their checks all are admitted; 0 is never.
@@ -61,6 +62,7 @@ class ProcessSettings:
     request_body_timeout: float = 60.0
     max_memory: int = -1
     proxy_protocol_from: tuple[str, ...] = ()
+    preserve_external_request_id: bool | None = None
     kubernetes: bool = False
     kubeconfig: Path | None = None
     kube_context: str | None = None

@@ -201,7 +201,8 @@ class ModuleFeatures(Struct, frozen=True, kw_only=True):
         Flag,
         Meta(
             description="True: what did not come over TLS is redirected to https, with 301. "
-            "`x-forwarded-proto` tells, whoever sent it; without it the connection."
+            "`x-forwarded-proto` of a trusted hop tells (`use_remote_address: false` or "
+            "`xff_num_trusted_hops`), else the connection."
         ),
     ] = None
     ip_allow: Annotated[
@@ -228,8 +229,9 @@ class ModuleFeatures(Struct, frozen=True, kw_only=True):
     preserve_external_request_id: Annotated[
         Flag,
         Meta(
-            description="False: a client's `x-request-id` is replaced (unless a trusted hop is "
-            "before us). Default true, unlike Ambassador: gRPC users look for theirs in logs."
+            description="True: a client's `x-request-id` goes on, whoever it is; false (the "
+            "default): only that of a trusted hop before us does, any other is replaced. "
+            "`--preserve-external-request-id` wins."
         ),
     ] = None
     forward_client_cert_details: Annotated[

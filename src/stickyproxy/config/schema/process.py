@@ -247,6 +247,14 @@ class ProcessSpec(Struct, frozen=True, rename=lambda name: name.replace("_", "-"
             examples=["[10.0.0.0/24, 192.0.2.7]"],
         ),
     ] = UNSET
+    preserve_external_request_id: Annotated[
+        bool | UnsetType,
+        Meta(
+            description="A client's `x-request-id` goes on whoever it is: `on` or `off` (only that of a "
+            "trusted hop does, any other is replaced). For a proxy beside its clients, whose word is "
+            "good. Default: what the Module says, else off."
+        ),
+    ] = UNSET
     kubernetes: Annotated[
         bool | UnsetType,
         Meta(
