@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from stickyproxy.control.files import EVERY
 from support.grpc_backends import wait_until
 from support.http_backends import EchoBackend, echo_backends
 from support.http_clients import raw_client
@@ -42,6 +44,22 @@ def test_broken_file_changes_nothing_and_names_its_line(config: Path, web: EchoB
         config.write_text(good)
         proxy.wait_for_event("reloaded")
         assert metric(proxy, "config_last_reload_successful") == 1
+
+
+def test_an_edit_with_its_signal_is_answered_once_and_the_next_edit_again(
+    config: Path, web: EchoBackend
+) -> None:
+    good = mappings({"kept": f"http://{web.address}"})
+    config.write_text(good)
+    with running_proxy(str(config)) as proxy:
+        config.write_text(good + "grpc: perhaps\n")
+        proxy.signal(signal.SIGHUP)
+        proxy.wait_for_event("reload_refused")
+        time.sleep(2 * EVERY)  # that nothing comes of the next look can only be waited for
+        config.write_text(good)
+        proxy.wait_for_event("reloaded")
+        told = [line["event"] for line in proxy.events if line["event"].startswith("reload")]
+        assert told == ["reload_refused", "reloaded"]
 
 
 @pytest.mark.parametrize(

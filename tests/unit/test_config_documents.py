@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -117,6 +119,27 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "none.yaml"
 
     assert read_file(path) == ([], [f"{path}: cannot be read: no such file or directory"])
+
+
+def test_what_is_no_file_is_refused_at_once_and_said_what_it_is(tmp_path: Path) -> None:
+    """Opening a pipe waits for somebody who writes: nothing may be opened to find out."""
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    link = tmp_path / "link.yaml"
+    link.symlink_to(pipe)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s.yaml"))
+
+        assert read_file(tmp_path / "s.yaml") == (
+            [],
+            [f"{tmp_path}/s.yaml: cannot be read: it is a socket, not a file"],
+        )
+    for path in (pipe, link):
+        assert read_file(path) == ([], [f"{path}: cannot be read: it is a named pipe, not a file"])
+    assert read_file(Path("/dev/zero")) == (
+        [],
+        ["/dev/zero: cannot be read: it is a device, not a file"],
+    )
 
 
 def test_a_folder_stands_for_its_yaml_files_in_order(tmp_path: Path) -> None:

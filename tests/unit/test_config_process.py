@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -181,7 +182,7 @@ def test_seconds_are_written_in_our_document_as_in_a_flag(written: Written) -> N
     assert problem == "config.yaml:2: drain-delay: must be a number or text, not a list"
     (problem,) = written.refused(OURS + "drain-delay: soon\n")
     assert problem == (
-        "config.yaml:2: drain-delay: `soon` is no number of seconds up to a day; right would be 25"
+        "config.yaml:2: drain-delay: `soon` is no number of seconds up to a day; right would be 5"
     )
 
 
@@ -292,10 +293,11 @@ def test_a_key_pair_comes_whole_and_readable(tmp_path: Path) -> None:
         ("codec", "fastest", "`fastest` is not known; right would be fast or reference"),
         ("log-format", "xml", "`xml` is not known; right would be json or text"),
         ("access-log", "maybe", "`maybe` is neither on nor off"),
-        ("drain-delay", "soon", "`soon` is no number of seconds up to a day; right would be 25"),
-        ("drain-delay", "-1", "`-1` is no number of seconds up to a day; right would be 25"),
-        ("drain-delay", "nan", "`nan` is no number of seconds up to a day; right would be 25"),
-        ("max-connection-age", "old", "`old` is no number of seconds up to a day; right would be 25"),
+        ("drain-delay", "soon", "`soon` is no number of seconds up to a day; right would be 5"),
+        ("drain-delay", "-1", "`-1` is no number of seconds up to a day; right would be 5"),
+        ("drain-delay", "nan", "`nan` is no number of seconds up to a day; right would be 5"),
+        ("max-connection-age", "old", "`old` is no number of seconds up to a day; right would be 600"),
+        ("backend-ca", "/dev/zero", "/dev/zero cannot be read: it is a device, not a file"),
         ("max-connection-age-grace", "9", "is the time after --max-connection-age; add that, right"),
         ("dns-refresh", "0", "`0` would ask DNS without pause; right would be 5"),
         ("max-header-count", "7", "`7` is no whole number from 8 to 100000"),
@@ -306,6 +308,48 @@ def test_a_key_pair_comes_whole_and_readable(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_wrong_values_of_options_are_refused(name: str, value: str, said: str) -> None:
     assert refused(**{"backend": "a:1", name: value}).startswith(f"--{name}: {said}")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "others"),
+    [
+        ("drain_delay", {}),
+        ("drain_delay", {"drain_timeout": "3"}),
+        ("drain_delay", {"drain_timeout": "0"}),
+        ("drain_timeout", {}),
+        ("drain_timeout", {"drain_delay": "30"}),
+        ("drain_timeout", {"drain_delay": "86395"}),
+        ("max_connection_age", {}),
+        ("max_connection_age_grace", {"max_connection_age": "600"}),
+        ("dns_refresh", {}),
+        ("request_headers_timeout", {}),
+        ("request_body_timeout", {}),
+    ],
+)
+def test_seconds_that_are_suggested_are_accepted(wrong: str, others: dict[str, str]) -> None:
+    problem = refused(backend="a:1", **{wrong: "soon"}, **others)
+
+    suggested = problem.partition("right would be ")[2]
+    settings = flagged(backend="a:1", **{wrong: suggested}, **others)
+    assert getattr(settings.process, wrong) == float(suggested)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"drain_delay": "25"},
+        {"drain_delay": "86395"},
+        {"drain_delay": "86400"},
+        {"drain_timeout": "3"},
+        {"drain_timeout": "0"},
+    ],
+)
+def test_a_pair_of_drain_times_that_is_suggested_is_accepted(given: dict[str, str]) -> None:
+    problem = refused(backend="a:1", **given)
+
+    name, value = re.findall(r"right would be --([a-z-]+) (\S+)$", problem)[0]
+    field = name.replace("-", "_")
+    assert getattr(flagged(backend="a:1", **{**given, field: value}).process, field) == float(value)
 
 
 def test_the_drain_delay_is_part_of_the_timeout() -> None:

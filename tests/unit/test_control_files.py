@@ -65,6 +65,23 @@ async def test_config_map_swap_is_noticed_through_the_folder(
     assert await looks.after(lambda: None) == 0
 
 
+async def test_what_was_read_by_request_meanwhile_is_not_told_again(
+    tmp_path: Path, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Who edits and sends a signal wants one reload; what comes after it is another change."""
+    file = tmp_path / "a.yaml"
+    file.write_text("one")
+    looks = Looks(file)
+    nursery.start_soon(looks.watch.run)
+
+    def edit_and_ask(text: str) -> None:
+        file.write_text(text)
+        looks.watch.look()
+
+    assert await looks.after(lambda: edit_and_ask("two!")) == 0
+    assert await looks.after(lambda: file.write_text("three")) == 1
+
+
 async def test_config_map_swap_is_noticed_through_a_file_of_it(
     config_map: Path, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -40,6 +40,7 @@ def head(path: str, *more: tuple[bytes, bytes], authority: bytes = b"old.example
         (Redirect("n", regex=("^/a/", "")), "/a/@evil.example", "http://n/@evil.example"),
         (Redirect("n", regex=("/a/([a-z]+)", r"/x/\1/y")), "/a/b?q", "http://n/x/b/y?q"),
         (Redirect("n", regex=("^/c/", "/x/")), "/a/b", "http://n/a/b"),
+        (Redirect("n", regex=("^/a/.*", "")), "/a/b?q", "http://n/a/b?q"),
     ],
 )
 def test_what_is_not_replaced_is_the_requests(

@@ -311,6 +311,8 @@ def test_the_matched_prefix_is_replaced(
         ("x", "y", b"/a", b"/a"),
         ("a", "\\", b"/a", b"/\\"),
         ("^/", "/é/", b"/a", "/é/a".encode()),
+        ("^/a/?", "", b"/a/b?q", b"b?q"),
+        ("^/a/?", "", b"/a/?q", b"/a/?q"),  # nothing would be left: as it was, as in Envoy 1.40
     ],
 )
 def test_expressions_rewrite_the_path_and_keep_the_query(

@@ -55,9 +55,16 @@ class FileWatch:
         self._changed = changed
         self._seen = _marks(paths())
 
+    def look(self) -> bool:
+        """Does anything look different than before? For whoever is about to read it all anyway:
+
+        what is there by now is no news to `run` any more.
+        """
+        seen, self._seen = self._seen, _marks(self._paths())
+        return any(seen.get(path, mark) != mark for path, mark in self._seen.items())
+
     async def run(self) -> None:
         while True:
             await trio.sleep(EVERY)
-            seen, self._seen = self._seen, _marks(self._paths())
-            if any(seen.get(path, mark) != mark for path, mark in self._seen.items()):
+            if self.look():
                 self._changed()

@@ -212,6 +212,7 @@ class Supervisor:
         while True:
             await self._reload_wanted.wait()
             self._reload_wanted = trio.Event()
+            self._files.look()  # who edited and sent a signal is answered once
             await self._reload()
 
     async def _reload(self) -> None:

@@ -125,7 +125,8 @@ def host_of(authority: bytes) -> bytes:
 def rewrite_path(target: Target, match: RouteMatch, path: bytes) -> bytes:
     """The path (with its query) as the backend gets it.
 
-    `regex_rewrite` replaces every match in the path without the query; `rewrite` replaces as many
+    `regex_rewrite` replaces every match in the path without the query, and leaves a path that would
+    become empty as it was, as Envoy 1.40 does; `rewrite` replaces as many
     bytes as the matched prefix has, literally, as Envoy does: prefix `/a` and rewrite `/` turn
     `/a/b` into `//b`. A route that matched by regular expression has no prefix to replace.
     """
@@ -245,7 +246,7 @@ def _compile(pattern: str) -> re2._Regexp:
 
 @lru_cache(_CACHED_PATTERNS)
 def regex_rewriter(pattern: str, substitution: str) -> Callable[[bytes], bytes]:
-    """Replaces every match; `substitution` is in RE2's syntax."""
+    """Replaces every match, unless nothing would be left; `substitution` is in RE2's syntax."""
     regex, parts = _compile(pattern), _substitution(substitution)
 
     def rewrite(path: bytes) -> bytes:
@@ -255,7 +256,7 @@ def regex_rewriter(pattern: str, substitution: str) -> Callable[[bytes], bytes]:
             out.extend(p if isinstance(p, bytes) else found.group(p) or b"" for p in parts)
             end = found.end()
         out.append(path[end:])
-        return b"".join(out)
+        return b"".join(out) or path
 
     return rewrite
 

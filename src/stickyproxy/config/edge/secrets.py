@@ -13,6 +13,7 @@ from pathlib import Path
 
 from stickyproxy.config.resources.items import Raw
 from stickyproxy.config.text.compose import Node
+from stickyproxy.config.text.files import open_file
 from stickyproxy.edge import Pem
 
 CERTIFICATE, KEY, CRL = "CERTIFICATE", "PRIVATE KEY", "X509 CRL"
@@ -89,7 +90,7 @@ def split_name(name: str, namespace: str | None, *, namespacing: bool) -> tuple[
 def pem_file(file: str, holds: str) -> Pem:
     """Raises `ValueError`."""
     try:
-        with Path(file).open("rb") as stream:
+        with open_file(Path(file)) as stream:
             text = stream.read(MAX_PEM_BYTES + 1)
     except OSError as error:
         reason = error.strerror or str(error)

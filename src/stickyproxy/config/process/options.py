@@ -25,6 +25,7 @@ from stickyproxy.config.text.addresses import (
     parse_url,
     show_bind,
 )
+from stickyproxy.config.text.files import open_file
 from stickyproxy.model import Bind, ClusterSpec, Route, RouteMatch, Target, UpstreamTls
 
 T = TypeVar("T")
@@ -89,6 +90,7 @@ def process_settings(options: Options) -> ProcessSettings:
     """All but the backends; what is wrong is in `options.problems` and stands at its default."""
     base = ProcessSettings()
     cert, key = _tls_pair(options)
+    delay, drain = _drain(options, base)
     nowhere: Bind | None = None
     admin: Bind | None = DEFAULT_ADMIN
     settings = ProcessSettings(
@@ -99,11 +101,11 @@ def process_settings(options: Options) -> ProcessSettings:
         codec=options.one("codec", _one_of(*CODECS), base.codec),
         tls_cert=cert,
         tls_key=key,
-        drain_delay=options.one("drain-delay", _seconds, base.drain_delay),
-        drain_timeout=options.one("drain-timeout", _seconds, base.drain_timeout),
-        max_connection_age=options.one("max-connection-age", _age, base.max_connection_age),
+        drain_delay=delay,
+        drain_timeout=drain,
+        max_connection_age=options.one("max-connection-age", _age(600), base.max_connection_age),
         max_connection_age_grace=options.one(
-            "max-connection-age-grace", _age, base.max_connection_age_grace
+            "max-connection-age-grace", _age(60), base.max_connection_age_grace
         ),
         log_format=options.one("log-format", _one_of("json", "text"), base.log_format),
         access_log=options.one("access-log", _switch, base.access_log),
@@ -126,9 +128,13 @@ def process_settings(options: Options) -> ProcessSettings:
             "max-requests-per-connection", _limit, base.max_requests_per_connection
         ),
         request_headers_timeout=options.one(
-            "request-headers-timeout", _age, base.request_headers_timeout
+            "request-headers-timeout",
+            _age(base.request_headers_timeout),
+            base.request_headers_timeout,
         ),
-        request_body_timeout=options.one("request-body-timeout", _age, base.request_body_timeout),
+        request_body_timeout=options.one(
+            "request-body-timeout", _age(base.request_body_timeout), base.request_body_timeout
+        ),
         max_memory=options.one("max-memory", _memory, base.max_memory),
         proxy_protocol_from=tuple(options.each("proxy-protocol-from", _network)),
         preserve_external_request_id=options.one(
@@ -149,7 +155,6 @@ def process_settings(options: Options) -> ProcessSettings:
         spare_connections=options.one("spare-connections", _number(0, 4), base.spare_connections),
         enable_endpoints=options.one(ENABLE_ENDPOINTS, endpoints_enabled, base.enable_endpoints),
     )
-    _check_drain(options, settings)
     _check_kubernetes(options, settings)
     _check_age(options, settings)
     _check_addresses(options, settings)
@@ -182,15 +187,38 @@ def _tls_pair(options: Options) -> tuple[Path | None, Path | None]:
     return paths if len(options.problems) == before else (None, None)
 
 
-def _check_drain(options: Options, settings: ProcessSettings) -> None:
-    delay, timeout = settings.drain_delay, settings.drain_timeout
-    if delay >= timeout and (delay, timeout) != (0, 0):
-        name = "drain-delay" if "drain-delay" in options.given else "drain-timeout"
-        options.wrong(
-            name,
-            f"the delay ({delay:g} s) is part of the timeout ({timeout:g} s) and must be less; "
-            f"right would be --drain-timeout {delay + 20:g}",
-        )
+def _drain(options: Options, base: ProcessSettings) -> tuple[float, float]:
+    """Delay and timeout. Where one is wrong, what is suggested fits the other."""
+    before = len(options.problems)
+    delay = options.one("drain-delay", _seconds(base.drain_delay), base.drain_delay)
+    del options.problems[before:]  # said below, when the timeout is known
+    timeout = options.one("drain-timeout", _seconds(_beyond(delay)), base.drain_timeout)
+    delay = options.one("drain-delay", _seconds(_within(timeout)), base.drain_delay)
+    if len(options.problems) == before:
+        _check_drain(options, delay, timeout)
+    return delay, timeout
+
+
+def _beyond(delay: float) -> float:
+    """A timeout for this delay: the default's 20 s for what is under way."""
+    return min(delay + 20, _DAY)
+
+
+def _within(timeout: float) -> float:
+    """A delay for this timeout: the default's fifth of it."""
+    return timeout / 5
+
+
+def _check_drain(options: Options, delay: float, timeout: float) -> None:
+    if delay < timeout or (delay, timeout) == (0, 0):
+        return
+    name = "drain-delay" if "drain-delay" in options.given else "drain-timeout"
+    right = f"timeout {_beyond(delay):g}" if delay < _DAY else f"delay {_within(timeout):g}"
+    options.wrong(
+        name,
+        f"the delay ({delay:g} s) is part of the timeout ({timeout:g} s) and must be less; "
+        f"right would be --drain-{right}",
+    )
 
 
 def _check_age(options: Options, settings: ProcessSettings) -> None:
@@ -360,23 +388,31 @@ def _network(text: str) -> str:
         raise ValueError(f"`{text}` is no address or range; right would be 10.0.0.0/8") from None
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text.removesuffix("s"))
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= 86_400:  # a day; also refuses nan and inf
-        raise ValueError(f"`{text}` is no number of seconds up to a day; right would be 25")
-    return seconds
+_DAY = 86_400.0
 
 
-def _age(text: str) -> float:
+def _seconds(right: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            seconds = float(text.removesuffix("s"))
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds <= _DAY:  # also refuses nan and inf
+            message = f"`{text}` is no number of seconds up to a day; right would be {right:g}"
+            raise ValueError(message)
+        return seconds
+
+    return read
+
+
+def _age(right: float) -> Callable[[str], float]:
     """0: no limit."""
-    return 0.0 if text.lower() in _OFF else _seconds(text)
+    read = _seconds(right)
+    return lambda text: 0.0 if text.lower() in _OFF else read(text)
 
 
 def _refresh(text: str) -> float:
-    seconds = _seconds(text)
+    seconds = _seconds(5)(text)
     if seconds < 0.1:
         raise ValueError(f"`{text}` would ask DNS without pause; right would be 5")
     return seconds
@@ -398,7 +434,7 @@ def _switch(text: str) -> bool:
 def _readable(text: str) -> Path:
     path = Path(text)
     try:
-        with path.open("rb"):
+        with open_file(path):
             return path
     except OSError as exc:
         raise ValueError(f"{text} cannot be read: {exc.strerror}") from None

@@ -156,9 +156,12 @@ class MappingSpec(MappingFeatures, frozen=True, kw_only=True):
             "`grpc: true` none.",
         ),
     ] = None
-    regex_rewrite: Annotated[RegexRewriteSpec | None, Meta(description="Wins over `rewrite`.")] = (
-        None
-    )
+    regex_rewrite: Annotated[
+        RegexRewriteSpec | None,
+        Meta(
+            description="Wins over `rewrite`. A path of which nothing would be left stays as it was."
+        ),
+    ] = None
     host_rewrite: Annotated[
         Text | None, Meta(description="The authority that the service is given.")
     ] = None

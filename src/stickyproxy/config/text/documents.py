@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stickyproxy.config.text.compose import DocumentError, Node, compose
+from stickyproxy.config.text.files import open_file
 
 MAX_FILE_BYTES = 4 * 1024 * 1024  # a ConfigMap holds at most 1 MiB
 
@@ -69,7 +70,7 @@ def _in_folder(folder: Path) -> list[Path]:
 def read_file(path: Path) -> tuple[list[Document], list[str]]:
     """The documents of one file, or (none of them and) what is wrong with it."""
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
     except OSError as exc:
         reason = exc.strerror or str(exc)
