@@ -13,6 +13,7 @@ from contract.harness import (
     of_type,
     plain,
 )
+from stickyproxy.codec.api import send_in_turn
 from stickyproxy.events import DataReceived, HeadReceived, InformationalReceived, TrailersReceived
 
 PIECES = (1, 7, 1 << 16)
@@ -87,6 +88,23 @@ def law_streams_follow_each_other_on_one_link(make: Factory) -> None:
     assert pair.server.last_peer_stream == 9
     assert not pair.client.closing
     assert not pair.server.closing
+
+
+def law_an_answer_said_whole_is_the_one_said_bit_by_bit(make: Factory) -> None:
+    for parts in ([], [b"answer"], [b"", b"an", b"swer"], [BODY[:40_000]]):
+        for trailers in (None, TRAILERS):
+            whole, bits = Pair(make), Pair(make)
+            for pair in (whole, bits):
+                stream = pair.request([*REQUEST, (b"x-again", b"1")], end=True)
+                pair.at_client.clear()
+            whole.server.send_whole(stream, RESPONSE, parts, trailers)
+            send_in_turn(bits.server, stream, RESPONSE, parts, trailers)
+            left = whole.server.window(0), bits.server.window(0)
+            for pair in (whole, bits):
+                pair.run()
+            assert merged(whole.at_client) == merged(bits.at_client)
+            assert left[0] == left[1]
+            assert whole.request(REQUEST, end=True) == bits.request(REQUEST, end=True)
 
 
 def law_server_may_answer_before_the_request_is_whole(make: Factory) -> None:

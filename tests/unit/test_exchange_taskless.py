@@ -114,7 +114,7 @@ async def test_a_bug_while_a_whole_answer_is_relayed_ends_that_call_only(
             raise RuntimeError("a bug")
 
         with monkeypatch.context() as patch:
-            patch.setattr(Response, "relay_trailers", broken)
+            patch.setattr(Response, "relay_whole", broken)
             answer(got)
             await house.until(lambda: call.over)
         assert [where for _, where in house.bugs] == ["exchange"]

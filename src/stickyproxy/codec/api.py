@@ -98,6 +98,15 @@ class Codec(Protocol):
         """At most `window(stream_id)` bytes."""
         ...
 
+    def send_whole(
+        self, stream_id: int, headers: Headers, parts: Sequence[bytes], trailers: Headers | None
+    ) -> None:
+        """A response's head, a body of at most `window(stream_id)` bytes, and the stream's end: by
+
+        `trailers`, or with what comes last.
+        """
+        ...
+
     def reset(self, stream_id: int, code: int) -> None:
         """RST_STREAM; on HTTP/1.1 the connection is over (`closing`)."""
         ...
@@ -152,3 +161,28 @@ class Codec(Protocol):
     def closing(self) -> bool:
         """True once no further stream can be served: close when the open ones are done."""
         ...
+
+
+class Sends(Protocol):
+    """The part of a `Codec` that says an answer bit by bit."""
+
+    def send_headers(self, stream_id: int, headers: Headers, end_stream: bool) -> None: ...
+
+    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> None: ...
+
+
+def send_in_turn(
+    codec: Sends,
+    stream_id: int,
+    headers: Headers,
+    parts: Sequence[bytes],
+    trailers: Headers | None,
+) -> None:
+    """`Codec.send_whole` for one that has no shorter way."""
+    codec.send_headers(stream_id, headers, end_stream=not parts and trailers is None)
+    left = len(parts)
+    for data in parts:
+        left -= 1
+        codec.send_data(stream_id, data, end_stream=not left and trailers is None)
+    if trailers is not None:
+        codec.send_headers(stream_id, trailers, end_stream=True)

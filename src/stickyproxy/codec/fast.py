@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stickyproxy.codec import frames
-from stickyproxy.codec.api import MAX_STREAM_ID, CodecLimits
+from stickyproxy.codec.api import MAX_STREAM_ID, CodecLimits, send_in_turn
 from stickyproxy.codec.fast_receive import Receiver
 from stickyproxy.codec.fast_state import FatalError
-from stickyproxy.codec.frames import END_HEADERS, END_STREAM
+from stickyproxy.codec.frames import END_HEADERS, END_STREAM, HEADERS
 from stickyproxy.codec.limits import WINDOW_UPDATES_PER_DATA, CreditMark
 from stickyproxy.events import CodecFailed, Event
 from stickyproxy.model import Headers
@@ -117,6 +117,36 @@ class FastCodec(Receiver):
         if end_stream:
             self._local_end(stream)
 
+    def send_whole(
+        self, stream_id: int, headers: Headers, parts: Sequence[bytes], trailers: Headers | None
+    ) -> None:
+        """The common answer, one small message between two blocks, is one piece of output."""
+        stream = self.streams.get(stream_id)
+        if stream is None or stream.local_done or self.failed:
+            return
+        if trailers is None or len(parts) != 1:
+            send_in_turn(self, stream_id, headers, parts, trailers)
+            return
+        encode, data, limit = self.encoder.encode, parts[0], self.max_frame
+        first, last = encode(headers), encode(trailers)
+        size, length, ending = len(data), len(first), len(last)
+        if size > limit or length > limit or ending > limit:
+            self._write_block(stream_id, first, end_stream=False)
+            self.send_data(stream_id, data, end_stream=False)
+            self._write_block(stream_id, last, end_stream=True)
+        else:
+            stream.window -= size
+            self.window_left -= size
+            self.updates_paid += WINDOW_UPDATES_PER_DATA
+            head = frames.head
+            pieces = (
+                head(length << 8 | HEADERS, END_HEADERS, stream_id), first,
+                head(size << 8, 0, stream_id), data,
+                head(ending << 8 | HEADERS, _WHOLE_AND_LAST, stream_id), last,
+            )  # fmt: skip
+            self.out.append(b"".join(pieces))
+        self._local_end(stream)
+
     def _write_in_frames(self, stream_id: int, data: bytes, end_stream: bool) -> None:
         for start in range(0, len(data), self.max_frame):
             chunk = data[start : start + self.max_frame]
@@ -126,7 +156,9 @@ class FastCodec(Receiver):
             self.updates_paid += WINDOW_UPDATES_PER_DATA
 
     def _write_headers(self, stream_id: int, headers: Headers, end_stream: bool) -> None:
-        block = self.encoder.encode(headers)
+        self._write_block(stream_id, self.encoder.encode(headers), end_stream)
+
+    def _write_block(self, stream_id: int, block: bytes, end_stream: bool) -> None:
         size = len(block)
         if size <= self.max_frame:
             flags = _WHOLE_AND_LAST if end_stream else END_HEADERS

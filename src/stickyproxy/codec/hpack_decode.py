@@ -113,14 +113,14 @@ class Decoder:
 
     def _indexed_run(self, data: bytes, out: Headers) -> None:
         """One-byte indexes up to the first byte that is none: mostly the whole block."""
-        add, table = out.append, self._table
+        table = self._table
         for byte in data:
             if byte > _LAST_STATIC:
                 if byte == 0xFF:
                     return
-                add(table[_LAST_STATIC - byte])
+                out.append(table[_LAST_STATIC - byte])
             elif byte > 0x80:
-                add(STATIC[byte & 0x7F])
+                out.append(STATIC[byte & 0x7F])
             else:
                 return
 

@@ -7,6 +7,9 @@ it goes out, a body is held to what was announced, and h11 reads it all back in 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from stickyproxy.codec.api import send_in_turn
 from stickyproxy.codec.http1_checks import REASONS
 from stickyproxy.codec.http1_heads import trailer_fields, wire_request, wire_response
 from stickyproxy.codec.http1_lines import CHUNKED, UNTIL_CLOSE, write_fields, write_head
@@ -110,6 +113,12 @@ class Http1Codec(Receiver):
             self._write(data)
         if end_stream:
             self._end_message([])
+
+    def send_whole(
+        self, stream_id: int, headers: Headers, parts: Sequence[bytes], trailers: Headers | None
+    ) -> None:
+        """Send a head, all of its body, and the end."""
+        send_in_turn(self, stream_id, headers, parts, trailers)
 
     def _write(self, data: bytes) -> None:
         if self._left == CHUNKED:

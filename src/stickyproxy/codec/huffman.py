@@ -88,11 +88,10 @@ def decode(data: bytes) -> bytes:
     """
     state = _start
     out: list[bytes] = []
-    add = out.append
     try:
         for byte in data:
             state, symbols = state[byte]  # type: ignore[misc] # None is the exception
-            add(symbols)
+            out.append(symbols)  # as a method CPython has an instruction for it, bound it has not
     except TypeError:  # a step that nobody took before
         _learn(data)
         return decode(data)

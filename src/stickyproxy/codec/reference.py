@@ -21,7 +21,7 @@ from h2.connection import H2Connection
 from h2.exceptions import H2Error, ProtocolError
 from h2.settings import SettingCodes, Settings
 
-from stickyproxy.codec.api import MAX_STREAM_ID, CodecLimits
+from stickyproxy.codec.api import MAX_STREAM_ID, CodecLimits, send_in_turn
 from stickyproxy.codec.limits import CreditMark
 from stickyproxy.codec.reference_engine import Engine, StreamNote
 from stickyproxy.errors import H2Code
@@ -103,6 +103,11 @@ class ReferenceCodec:
             self._engine.send_data(stream_id, data[start : start + size], end_stream and last)
             self._engine.data_frame_sent()
         self._sent(note, end_stream)
+
+    def send_whole(
+        self, stream_id: int, headers: Headers, parts: Sequence[bytes], trailers: Headers | None
+    ) -> None:
+        send_in_turn(self, stream_id, headers, parts, trailers)
 
     def reset(self, stream_id: int, code: int) -> None:
         if stream_id in self._engine.notes and not self._failed:

@@ -60,7 +60,7 @@ def begin(exchange: Exchange, plan: Plan, cluster: Cluster) -> Stream | None:
     if upstream is None:
         return None
     exchange.attempts = 1
-    exchange.begun = upstream
+    exchange.begun, exchange.pool = upstream, pool
     _opened(exchange, plan, pool, upstream)
     if plan.retry is not None:
         exchange.limit_try(plan.retry)
@@ -140,7 +140,7 @@ async def _attempt(exchange: Exchange, plan: Plan, cluster: Cluster, endpoint: E
             await _download(exchange, plan, cluster, upstream)
         else:
             await _both_ways(exchange, plan, cluster, upstream)
-        outcome = _outcome_of(exchange)
+        outcome = outcome_of(exchange)
     except Declined as answer:
         outcome = answer.outcome()
         raise
@@ -149,7 +149,7 @@ async def _attempt(exchange: Exchange, plan: Plan, cluster: Cluster, endpoint: E
         pool.stats.rq_timeout += upstream is not None and failure.kind is ErrorKind.TIMEOUT
         raise
     finally:
-        _leave(exchange, cluster, pool, upstream, outcome)
+        leave(exchange, cluster, pool, upstream, outcome)
 
 
 async def _open(
@@ -179,7 +179,7 @@ def _opened(exchange: Exchange, plan: Plan, pool: EndpointPool, upstream: Stream
         upstream.on_doubt = partial(upstream.tell, DOUBTED)
 
 
-def _leave(
+def leave(
     exchange: Exchange,
     cluster: Cluster,
     pool: EndpointPool,
@@ -200,7 +200,7 @@ def _leave(
     tell(exchange.context, cluster, pool.endpoint, outcome, stats)
 
 
-def _outcome_of(exchange: Exchange) -> Outcome:
+def outcome_of(exchange: Exchange) -> Outcome:
     """Of an answer that was relayed to its end."""
     response = exchange.response
     grpc_status = response.grpc_status

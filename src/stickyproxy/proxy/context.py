@@ -20,6 +20,7 @@ from stickyproxy.model import (
 from stickyproxy.policy.balance import Balancer
 from stickyproxy.policy.gate import Gate, gate_of
 from stickyproxy.policy.headers import HeaderPlan, is_behind_hop
+from stickyproxy.policy.relayed import RelayedHeads
 from stickyproxy.policy.retry import Budget, max_retries, rules_of
 from stickyproxy.proxy.alarm import IdleGroup
 from stickyproxy.proxy.extras import Extras, extras_of
@@ -38,6 +39,7 @@ class Plan:
     """One Target, compiled: what its requests need and a Snapshot knows beforehand."""
 
     __slots__ = (
+        "answers",
         "auto_host",
         "budget",
         "cluster",
@@ -70,6 +72,7 @@ class Plan:
         self.multiplexed = spec is not None and spec.protocol.multiplexed
         tls = spec is not None and spec.protocol.tls
         self.headers = HeaderPlan(target, snapshot.edge, upstream_tls=tls)
+        self.answers = RelayedHeads(self.headers.response)
         self.auto_host = target.auto_host_rewrite
         self.rewrites = target.rewrite is not None or target.regex_rewrite is not None
         self.idle = idle

@@ -35,7 +35,8 @@ from stickyproxy.proxy.retries import Tries
 from stickyproxy.proxy.slow_bodies import SlowBody
 from stickyproxy.proxy.upload import Upload
 from stickyproxy.proxy.websocket import Tunnel, tunnel_of
-from stickyproxy.upstream.pool import Waiter
+from stickyproxy.proxy.whole import relay_whole
+from stickyproxy.upstream.pool import EndpointPool, Waiter
 from stickyproxy.wire.stream import Stream
 
 _NOWHERE: Iterator[Endpoint] = iter(())
@@ -46,9 +47,9 @@ class Exchange:
 
     `at_home`: its endpoint is the table's own choice. `request_id` is the one made for a request that
     brought none; b"" until an attempt was made. `walk` has the endpoints that are left to be tried;
-    `begun` is the stream of an attempt that was begun without a task, `sent` whether all of the request
-    is on it. `tunnel`: it is a WebSocket, or asks to be one. `web`: it came as gRPC-Web. `tries` None: no
-    attempt has failed.
+    `begun` is the stream of an attempt that was begun without a task, `pool` where it is from and `sent`
+    whether all of the request is on it. `tunnel`: it is a WebSocket, or asks to be one. `web`: it came as
+    gRPC-Web. `tries` None: no attempt has failed.
     """
 
     __slots__ = (
@@ -70,6 +71,7 @@ class Exchange:
         "key",
         "moved",
         "plan",
+        "pool",
         "request_id",
         "reset_code",
         "response",
@@ -115,6 +117,7 @@ class Exchange:
         self.upstream: Stream | None = None
         self.walk = _NOWHERE
         self.begun: Stream | None = None
+        self.pool: EndpointPool | None = None
         self.sent = False
         self.error: ProxyError | None = None
         self.attempts = 0
@@ -164,27 +167,24 @@ class Exchange:
         if upstream is None or plan is None or plan.cluster is None:
             return
         upstream.starter = None
-        if self._has_all(plan, upstream):
-            self._finish_now(self._attempt(plan, plan.cluster))
+        if self._has_all(plan, upstream) and self._relayed(plan, plan.cluster, upstream):
+            self._finish()
         else:
             self.downstream.link.beginnings.start(self._attempt, plan, plan.cluster)
 
     def _has_all(self, plan: Plan, upstream: Stream) -> bool:
-        """The whole answer is here, and there is room for it on the other side."""
+        """The whole answer is here, and it is to be the one."""
         if not upstream.remote_done or upstream.error is not None or self.error is not None:
             return False
-        choosy = plan.retry is not None or plan.hedged  # it may be declined, and asked for again
-        return not choosy and self.web is None and self.downstream.has_room_for(upstream.held)
+        # else it may be declined, and asked for again
+        return plan.retry is None and not plan.hedged and self.web is None
 
-    def _finish_now(self, rest: Coroutine[Any, Any, None]) -> None:
+    def _relayed(self, plan: Plan, cluster: Cluster, upstream: Stream) -> bool:
         try:
-            rest.send(None)
-        except StopIteration:
-            return
-        rest.close()  # ends the stream
-        self.context.bug(
-            RuntimeError("an exchange waited that had nothing to wait for"), "exchange"
-        )
+            return relay_whole(self, plan, cluster, upstream)
+        except Exception as error:  # noqa: BLE001 - the boundary
+            self._fail(error)
+            return True
 
     async def _attempt(self, plan: Plan, cluster: Cluster) -> None:
         """Never raises but when cancelled."""

@@ -17,6 +17,7 @@ from stickyproxy.policy.grpc import (
 )
 from stickyproxy.policy.headers import HeaderPlan, clean_trailers
 from stickyproxy.policy.messages import Counter, MessageCounter
+from stickyproxy.policy.relayed import RelayedHead, end_of
 from stickyproxy.wire.stream import Stream
 
 
@@ -94,6 +95,34 @@ class Response:
         if self._grpc and (event.end_stream or translated):
             self.grpc_status = status_of(headers)
         return translated
+
+    def relay_whole(
+        self,
+        head: RelayedHead,
+        parts: list[bytes],
+        trailers: Headers | None,
+        set_cookie: bytes | None,
+        now: float,
+    ) -> None:
+        """As `relay_head`, `relay_now` and `relay_trailers` of an answer that is neither theirs to
+
+        translate nor without room: `head` is what its head comes to.
+        """
+        headers = head.headers
+        if set_cookie is not None:
+            headers = [*headers, (b"set-cookie", set_cookie)]
+        if self._added is not None:
+            headers = with_added(headers, self._added)
+        end = None if trailers is None else end_of(trailers)
+        self._downstream.send_whole(headers, parts, None if end is None else end.headers)
+        self.first_byte = now
+        self.status, self.headers = head.status, headers
+        if end is not None:
+            self.trailers = end.received
+        if self._grpc and (end is not None or not parts):
+            self.grpc_status = status_of(headers) if end is None else end.grpc_status
+        for data in parts:
+            self._relayed(data)
 
     def relay_now(self, event: DataReceived) -> bool:
         """Hand it on if the client's window and room allow it at once."""

@@ -111,10 +111,14 @@ class Stream:
         return self._receiver is not None
 
     @property
+    def lying(self) -> list[Received]:
+        """What was received and not yet taken."""
+        return self._inbox[self._read :] if self._read else self._inbox
+
+    @property
     def held(self) -> int:
         """Bytes of body that were received and not yet taken."""
-        waiting = self._inbox[self._read :]
-        return sum([len(event.data) for event in waiting if isinstance(event, DataReceived)])
+        return sum([len(event.data) for event in self.lying if isinstance(event, DataReceived)])
 
     def deliver(self, event: Received) -> None:
         """From the link's reader. Never waits: credit bounds what can lie here."""
@@ -202,6 +206,16 @@ class Stream:
         link.codec.send_headers(self.stream_id, headers, end_stream)
         if end_stream:
             self._all_said()
+        link.flush()
+
+    def send_whole(self, headers: Headers, parts: list[bytes], trailers: Headers | None) -> None:
+        """A head, a body for which there is room, and the end, by trailers or without."""
+        if self._error is not None:
+            raise self._error
+        link = self.link
+        link.codec.send_whole(self.stream_id, headers, parts, trailers)
+        self._all_said()
+        link.queued += sum(map(len, parts))
         link.flush()
 
     def _all_said(self) -> None:
