@@ -16,6 +16,7 @@ from stickyproxy.health.linkscore import DEAD_AFTER, HOST_PATIENCE, MUTE, PINGS
 from stickyproxy.health.poolplan import GRACE
 from stickyproxy.metrics import Metrics
 from stickyproxy.model import ClusterSpec, Endpoint
+from stickyproxy.upstream.dial import NEXT_TICK
 from support.clock import on_jumping_clock
 from support.house import Backend, House, open_house
 from support.peers import Call, Peer
@@ -181,6 +182,48 @@ async def test_a_frozen_backend_is_walked_past_and_back_as_soon_as_it_thaws() ->
         assert len(frozen.arrived) == served + 2
         await house.reports(2 * (LEARNT + 2) + 54)
         assert house.left_behind() == []
+
+
+@pytest.mark.parametrize("kernel_lives", [True, False])
+@on_jumping_clock
+async def test_a_host_that_acknowledges_and_says_nothing_is_dialled_once(
+    kernel_lives: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stickyproxy.upstream.dial.acknowledged", lambda _: kernel_lives)
+    async with open_house(Plan(endpoints=2)) as house:
+        house.nursery.start_soon(house.watch.run)
+        client = await house.client()
+        await warm(house, client)
+        frozen = next(iter(house.backends.values()))
+        before = frozen.dials
+        freeze(frozen)
+        for _ in range(100):
+            client.request(GRPC, end=True)
+            await trio.sleep(0.1)
+        assert (frozen.dials - before == 1) is kernel_lives
+        frozen.mute = False
+        live(frozen.links[-1])
+        begun = trio.current_time()
+        await house.until(lambda: not house.pools.doubts)
+        assert trio.current_time() - begun < 1
+
+
+@on_jumping_clock
+async def test_who_waits_for_a_connection_is_told_in_time_though_the_host_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stickyproxy.upstream.dial.acknowledged", lambda _: True)
+    async with open_house(Plan(connect_timeout=3)) as house:
+        house.nursery.start_soon(house.watch.run)
+        client = await house.client()
+        await warm(house, client)
+        freeze(house.backend())
+        client.request(GRPC, end=True)
+        await house.until(lambda: house.pools.doubts)
+        call = client.request(GRPC, end=True)
+        begun = trio.current_time()
+        assert (await call.end()).grpc_status == b"14"
+        assert trio.current_time() - begun < 3 + NEXT_TICK
 
 
 @pytest.mark.parametrize("both", [False, True])

@@ -17,13 +17,19 @@ from stickyproxy.upstream.pool import EndpointPool, unreachable
 from stickyproxy.wire.codecs import Codecs
 from stickyproxy.wire.connect import connect
 from stickyproxy.wire.link import Link
-from stickyproxy.wire.tcpinfo import stand_firm
+from stickyproxy.wire.tcpinfo import acknowledged, stand_firm
 from stickyproxy.wire.watch import LinkWatch
 
 JITTER = 0.1
 """Of a lifetime: as much as a client's connection has (`wire.age`)."""
 HTTP1_ANSWERS = (b"HTTP/1.", b"<")
 """How an answer to HTTP/2's preface begins; Python's http.server sends a page without a head."""
+
+NEXT_TICK = 2.0
+"""Seconds: the watch looks each second (`wire.watch`), and may be late."""
+KEPT_WAITING = 30.0
+"""Seconds that SETTINGS are awaited of a host whose kernel acknowledges and whose process does not answer.
+Another connection would wait in the same backlog and prove nothing sooner; as long as TCP's own floor."""
 
 Reach = Callable[[Endpoint, ClusterSpec], Awaitable[trio.abc.Stream]]
 """From an endpoint to a connected stream; raises `ProxyError`."""
@@ -84,6 +90,33 @@ class Lifespan:
             self._pool.retire_link(link)
 
 
+class Settling:
+    """Of one link until its server's SETTINGS are here: `scope` ends it when they take too long.
+
+    Not while its host lives, its endpoint looks bad as a whole, and no request waits for it.
+    """
+
+    __slots__ = ("_last", "_pool", "scope")
+
+    def __init__(self, pool: EndpointPool, deadline: float) -> None:
+        self.scope = trio.CancelScope(deadline=deadline)
+        self._pool = pool
+        self._last = trio.current_time() + KEPT_WAITING
+
+    def begin(self, now: float) -> Settling:
+        del now
+        return self
+
+    def tick(self, link: Link, now: float) -> None:
+        sleeps = self._pool.only_hopes and acknowledged(link.transport)
+        if sleeps and now + NEXT_TICK < self._last:
+            self.scope.deadline = max(self.scope.deadline, now + NEXT_TICK)
+
+    def done(self) -> None:
+        self._last = -math.inf
+        self.scope.deadline = math.inf
+
+
 @dataclass(frozen=True, slots=True)
 class Dialler:
     """Makes links for the endpoints of one cluster.
@@ -108,7 +141,8 @@ class Dialler:
         await self._serve(pool, transport, deadline)
 
     async def _serve(self, pool: EndpointPool, transport: trio.abc.Stream, deadline: float) -> None:
-        settings = trio.CancelScope(deadline=deadline)
+        settling = Settling(pool, deadline)
+        settings = settling.scope
         told = ready = False
 
         def changed(link: Link) -> None:
@@ -123,7 +157,7 @@ class Dialler:
                     pool.undialled(self._never_ready(pool, link, late=settings.cancel_called))
             elif link.codec.capacity() > 0:
                 told = ready = True
-                settings.deadline = math.inf
+                settling.done()
                 pool.dialled(link)
 
         protocol = self.spec.protocol
@@ -131,7 +165,7 @@ class Dialler:
         link = Link(transport, codec, changed=changed)
         upkeep = self.spec.upkeep
         limit = Lifetime(upkeep.max_lifetime or math.inf, pool)
-        self.watch.add(link, limit, idle_timeout=upkeep.idle_timeout)
+        self.watch.add(link, limit, settling, idle_timeout=upkeep.idle_timeout)
         try:
             with settings:
                 changed(link)  # HTTP/1.1 is ready at once, HTTP/2 after the server's SETTINGS

@@ -152,6 +152,11 @@ class EndpointPool:
         """Whether the endpoint itself looks bad: its links are suspect, and no new one gets ready."""
         return self in self._doubts
 
+    @property
+    def only_hopes(self) -> bool:
+        """Whether what is dialled is wanted by nobody but to see when the endpoint is back."""
+        return self.doubted and not self._waiters and not self._choosy
+
     def open_now(
         self, headers: Headers, end_stream: bool, avoid: Link | None = None
     ) -> Stream | None:

@@ -72,6 +72,13 @@ def look(sock: trio.socket.SocketType) -> TcpInfo | None:
         return None
 
 
+def acknowledged(transport: trio.abc.Stream) -> bool:
+    """Whether the peer's kernel has all that was sent: its host lives, whatever its process does."""
+    sock = tcp_socket(transport)
+    info = look(sock) if sock is not None else None
+    return info is not None and info.unacked == info.unsent == 0
+
+
 def stand_firm(transport: trio.abc.Stream) -> None:
     """The floor of a connection to a backend, below whatever else looks after it."""
     sock = tcp_socket(transport)
