@@ -8,9 +8,11 @@ import pytest
 
 from stickyproxy.health.linkscore import (
     DEAD_AFTER,
+    DEAD_IN_LOSS,
     HOST_PATIENCE,
     PING_PAUSE,
     PINGS,
+    PUSH_AFTER,
     Act,
     Cause,
     Health,
@@ -84,6 +86,7 @@ def test_an_expired_timer_of_tcp_needs_no_ping() -> None:
     [
         (TERMS._replace(well=1.2), None, DEAD_AFTER),
         (TERMS._replace(well=1.2), 2, DEAD_AFTER),
+        (TERMS._replace(well=1.2, lossy=True), 2, DEAD_IN_LOSS),
         (TERMS._replace(well=1.2, recovery=0.5), 2, 1.5),
         (TERMS._replace(well=1.2, recovery=60.0), 2, HOST_PATIENCE),
         (TERMS._replace(well=1.2), 0, HOST_PATIENCE),  # its kernel lives: a process that rests
@@ -94,7 +97,7 @@ def test_an_expired_timer_of_tcp_needs_no_ping() -> None:
 def test_a_suspect_is_dead_when_the_endpoint_is_well_or_after_long(
     terms: Terms, unacked: int | None, bound: float
 ) -> None:
-    score = suspect()
+    score, terms = suspect(), terms._replace(pings=False)
     silent = Sight(oldest=1.0, heard=0.0, proof=0.0, unacked=unacked)
     score.look(1.1, silent, terms)
     assert score.look(1.1 + bound - 0.01, silent, terms) is Act.NOTHING
@@ -116,6 +119,27 @@ def test_two_pings_without_data_then_none_for_five_minutes() -> None:
         now += 0.005
     assert len(pings) == PINGS + 1
     assert pings[PINGS] - pings[PINGS - 1] >= PING_PAUSE
+
+
+def test_a_suspect_is_asked_once_more_within_the_budget() -> None:
+    """What is lost at the end is only missed when something follows."""
+    score = suspect()
+    assert score.look(1.1 + PUSH_AFTER - 0.001, waiting(1.0), TERMS) is Act.NOTHING
+    assert score.look(1.1 + PUSH_AFTER + 0.001, waiting(1.0), TERMS) is Act.PUSH
+    assert score.look(1.3, waiting(1.0), TERMS) is Act.NOTHING
+    forbidden = TERMS._replace(pings=False)
+    assert suspect().look(1.2, waiting(1.0), forbidden) is Act.NOTHING
+
+
+def test_a_gap_that_lasts_is_suspect_without_an_answer_and_then_asked() -> None:
+    torn = waiting(1.0)._replace(holed=True, gap=1.012)
+    assert LinkScore(0.0).look(1.021, torn._replace(gap=1.02), TERMS) is Act.PING
+    assert LinkScore(0.0).look(1.019, torn._replace(gap=1.0), TERMS) is Act.NOTHING
+    score = LinkScore(0.0)
+    assert score.look(1.023, torn, TERMS) is Act.DOUBT
+    assert score.cause is Cause.HOLE
+    assert score.look(1.024, torn, TERMS) is Act.PUSH
+    assert score.look(1.03, torn._replace(heard=1.029), TERMS) is Act.TRUST
 
 
 def test_data_renews_the_budget() -> None:
@@ -158,7 +182,7 @@ def test_whatever_happens_the_budget_holds(seed: int) -> None:
         before = score.state
         look = score.look if rng.random() < 0.8 else score.ask
         act = look(now, sight, TERMS._replace(well=rng.choice((None, now))))
-        if act is Act.PING:
+        if act in (Act.PING, Act.PUSH):
             since.append(now)
             assert len(since) <= PINGS or now - since[-2] >= PING_PAUSE
         if before is Health.DEAD:
@@ -204,9 +228,9 @@ def test_a_spare_is_not_asked_for_others_until_nothing_is_left_for_itself() -> N
 
 def test_the_time_to_come_back_begins_when_the_endpoint_is_back() -> None:
     score = suspect()
-    silent = Sight(oldest=1.0, heard=0.0, proof=0.0, unacked=2)
-    assert score.look(4.0, silent, TERMS) is Act.NOTHING
-    back = TERMS._replace(well=4.1)
+    silent, terms = Sight(oldest=1.0, heard=0.0, proof=0.0, unacked=2), TERMS._replace(pings=False)
+    assert score.look(4.0, silent, terms) is Act.NOTHING
+    back = terms._replace(well=4.1)
     assert score.look(4.1, silent, back) is Act.NOTHING
     assert score.look(4.1 + DEAD_AFTER - 0.01, silent, back) is Act.NOTHING
     assert score.look(4.1 + DEAD_AFTER + 0.01, silent, back) is Act.END

@@ -15,6 +15,8 @@ FIRST_LATE = 0.25
 FACTOR = 1.25
 SLACK = 0.003
 """Seconds. A call a quarter slower than most is late; the slack is a loop's and a scheduler's jitter."""
+SOON = 0.002
+"""Seconds of slack where segments are known to get lost: asking is cheap, and mostly has a reason there."""
 UP = 1.075
 DOWN = 0.975
 """A step up is three times a step down, so it rests where a quarter is above. Ten times slower is
@@ -46,3 +48,8 @@ class HeadTimes:
     def late(self) -> float:
         """Seconds after which a head is late."""
         return FACTOR * self.q75 + SLACK if self.q75 else FIRST_LATE
+
+    @property
+    def soon(self) -> float:
+        """Seconds after which a head may have been lost, on a path that loses."""
+        return self.q75 + SOON if self.q75 else FIRST_LATE

@@ -20,6 +20,7 @@ the last HEADERS or DATA came, and then none for five minutes.
 from __future__ import annotations
 
 import enum
+import math
 from typing import NamedTuple
 
 PINGS = 2
@@ -30,12 +31,20 @@ PATIENCE = 4
 DEAD_AFTER = 0.6
 """Seconds of silence of a suspect while other connections to its endpoint are fine: a retransmission that is
 lost too (200 + 400 ms) is not the end, and what was on it is told within a second in all."""
+DEAD_IN_LOSS = 0.8
+"""The same where segments are known to get lost: two in a row are nothing strange there, and the
+retransmission after them comes 600 ms after the first."""
 HOST_PATIENCE = 5.0
 """Seconds for an endpoint that is silent as a whole, and for a connection whose peer acknowledges all:
 collectors of garbage and moves of virtual machines hold a process for seconds, and then it answers."""
 MUTE = 1.0
 """Seconds of quiet of a link that may not be asked any more, before a new connection is to tell whether the
 endpoint lives: a server that hangs and one that is slow look alike until then."""
+PUSH_AFTER = 0.015
+"""Seconds after which a suspect is asked once more. What TCP lost at the end of what it sent is missed only
+when something follows, and so is a retransmission that was lost too; then a timer has to run out, 200 ms at
+the peer's end. The first PING made both ends say something. RACK (RFC 8985) waits up to 8 ms before it sends
+again, and what is said before that shows nothing."""
 RECOVERY = 3
 """A link is not dead before three times what the slowest of late took to come back."""
 
@@ -61,6 +70,7 @@ class Act(enum.Enum):
 
     NOTHING = "nothing"
     PING = "ping"
+    PUSH = "push"
     DOUBT = "doubt"
     TRUST = "trust"
     END = "end"
@@ -72,7 +82,7 @@ class Sight(NamedTuple):
     `oldest`: since when the longest waiting stream waits for its head, None if none does. `heard`: when
     bytes last came, `proof`: when HEADERS or DATA last did. Of TCP: `expired` retransmission timers in a
     row, `unacked` segments (None where that is not known), `holed`: something was lost and is not
-    there yet, in either direction.
+    there yet, in either direction; `gap` since when.
     """
 
     oldest: float | None
@@ -81,6 +91,7 @@ class Sight(NamedTuple):
     expired: int = 0
     unacked: int | None = None
     holed: bool = False
+    gap: float | None = None
 
 
 class Terms(NamedTuple):
@@ -90,6 +101,7 @@ class Terms(NamedTuple):
     `well`: when another link of the endpoint was last heard, or became ready; None if there is none.
     `recovery`: what the slowest suspect of late took to be well again. `silent`: since when nothing at
     all was heard of the endpoint though another link was asked or a new one is overdue; None if neither.
+    `lossy`: segments get lost on the way these seconds.
     """
 
     late: float
@@ -98,6 +110,7 @@ class Terms(NamedTuple):
     well: float | None = None
     recovery: float = 0.0
     silent: float | None = None
+    lossy: bool = False
 
 
 class LinkScore:
@@ -106,7 +119,7 @@ class LinkScore:
     `cause` is that of the last suspicion.
     """
 
-    __slots__ = ("_company_since", "_pings", "cause", "reason", "since", "state")
+    __slots__ = ("_company_since", "_pings", "_pushed", "cause", "reason", "since", "state")
 
     def __init__(self, now: float) -> None:
         self.state = Health.WELL
@@ -116,6 +129,7 @@ class LinkScore:
         self._pings: list[float] = []
         self._company_since: float | None = None
         """Of a suspect: since when the endpoint is known to be well otherwise."""
+        self._pushed = False
 
     def look(self, now: float, sight: Sight, terms: Terms) -> Act:
         """What has to be done. Nothing is waited for, so a look costs a few comparisons."""
@@ -153,6 +167,8 @@ class LinkScore:
             return Act.NOTHING
         if not self._may_ask(now, sight, terms):
             return self._look_unasked(now, sight, terms)
+        if sight.gap is not None and now - sight.gap > terms.pong:
+            return self._doubt(now, Cause.HOLE, "lost segments, and nothing heard since")
         patience = 1 if _alone(sight, terms) else PATIENCE ** self._asked(sight.proof)
         return self._ping(now) if quiet > terms.late * patience else Act.NOTHING
 
@@ -179,23 +195,36 @@ class LinkScore:
         if self._company_since is None and well and sight.unacked != 0:
             self._company_since = now
         silent = now - self.since
+        if self._pushes(silent, now, sight, terms):
+            self._pushed = True
+            self._spend(now)
+            return Act.PUSH
         if silent < HOST_PATIENCE and not self._outlived(now, terms):
             return Act.NOTHING
         self._enter(Health.DEAD, now, f"{self.reason}, and silent for {silent:.1f} s")
         return Act.END
+
+    def _pushes(self, silent: float, now: float, sight: Sight, terms: Terms) -> bool:
+        """Whether it is asked (once more): who was not yet, at once."""
+        due = {Cause.PING: PUSH_AFTER, Cause.HOLE: 0.0}.get(self.cause, math.inf)
+        return silent >= due and not self._pushed and self._may_ask(now, sight, terms)
 
     def _outlived(self, now: float, terms: Terms) -> bool:
         """Whether it stays silent though the endpoint is well, after a time of silence perhaps.
 
         What a host missed while it was away is sent to it again: not at once, by TCP's timer.
         """
-        bound = max(DEAD_AFTER, RECOVERY * terms.recovery)
+        least = DEAD_IN_LOSS if terms.lossy else DEAD_AFTER
+        bound = max(least, RECOVERY * terms.recovery)
         return self._company_since is not None and now - self._company_since >= bound
 
     def _ping(self, now: float) -> Act:
-        self._pings = [*self._pings[1 - PINGS :], now]
+        self._spend(now)
         self._enter(Health.ASKED, now, "late, and nothing heard since")
         return Act.PING
+
+    def _spend(self, now: float) -> None:
+        self._pings = [*self._pings[1 - PINGS :], now]
 
     def _may_ask(self, now: float, sight: Sight, terms: Terms) -> bool:
         spent = self._asked(sight.proof) >= PINGS and now - self._pings[-1] < PING_PAUSE
@@ -219,6 +248,7 @@ class LinkScore:
     def _enter(self, state: Health, now: float, reason: str) -> None:
         self.state, self.since, self.reason = state, now, reason
         self._company_since = None
+        self._pushed = False
 
 
 def _alone(sight: Sight, terms: Terms) -> bool:

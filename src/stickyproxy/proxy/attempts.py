@@ -56,7 +56,8 @@ def begin(exchange: Exchange, plan: Plan, cluster: Cluster) -> Stream | None:
     exchange.walk = chain((endpoint,), walk)
     exchange.endpoint = endpoint
     pool, end = context.pools.pool(cluster, endpoint), exchange.head.end_stream
-    upstream = pool.open_now(request_headers(exchange, plan, endpoint), end)
+    headers = request_headers(exchange, plan, endpoint)
+    upstream = pool.open_now(headers, end, once=not plan.hedged)
     if upstream is None:
         return None
     exchange.attempts = 1
@@ -164,7 +165,7 @@ async def _open(
         exchange.limit_try(plan.retry)
     if exchange.tunnel is None:
         headers = request_headers(exchange, plan, endpoint)
-        upstream = pool.open_now(headers, exchange.head.end_stream)
+        upstream = pool.open_now(headers, exchange.head.end_stream, once=not plan.hedged)
     while upstream is None:
         upstream = await wait_for(exchange, plan, endpoint, pool)
     _opened(exchange, plan, pool, upstream)

@@ -36,7 +36,8 @@ from stickyproxy.proxy.slow_bodies import SlowBody
 from stickyproxy.proxy.upload import Upload
 from stickyproxy.proxy.websocket import Tunnel, tunnel_of
 from stickyproxy.proxy.whole import relay_whole
-from stickyproxy.upstream.pool import EndpointPool, Waiter
+from stickyproxy.upstream.pool import EndpointPool
+from stickyproxy.upstream.waiter import Waiter
 from stickyproxy.wire.stream import Stream
 
 _NOWHERE: Iterator[Endpoint] = iter(())

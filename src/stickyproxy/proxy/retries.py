@@ -21,7 +21,7 @@ from stickyproxy.errors import ErrorKind, ProxyError, Retry
 from stickyproxy.health.outcome import Outcome, classify
 from stickyproxy.policy.grpc import status_of
 from stickyproxy.policy.retry import DO_NOT, Budget, RetryRules, backoff, pushback
-from stickyproxy.upstream.pool import Waiter
+from stickyproxy.upstream.waiter import Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,7 @@ from stickyproxy.errors import ErrorKind, ProxyError, Retry, Side
 from stickyproxy.health.poolplan import SPARES, Census, PoolPlan
 from stickyproxy.upstream.sweep import Pace, Sweep
 from stickyproxy.upstream.vigil import Silent, Told, Vigil
-from stickyproxy.wire.waking import wake
+from stickyproxy.upstream.waiter import Waiter
 
 if TYPE_CHECKING:
     from stickyproxy.counters import ClusterStats, EndpointStats
@@ -43,44 +43,14 @@ SILENT = "its connections do not answer"
 ROOM_IDLE = 60.0
 """Seconds without a stream after which a link beyond the loaded one and its spare is closed: a load that
 needs it again within a minute finds it, a burst of an hour ago holds nothing."""
+STOPPED = 2
+"""Streams on each link of a long lossy path from which on another is wanted: how many one loss may stop."""
 CALM_AFTER = 0.5
 """Seconds without a new stream. Rousing the sweep takes a turn of the loop, so not for each call."""
 
 Dial = Callable[["EndpointPool"], Awaitable[None]]
 """Connects and runs one link until it is over; calls `dialled` once that can take streams, or
 `undialled` when it never will."""
-
-
-class Waiter:
-    """One request that waits for a link. `link` is set with a stream reserved on it.
-
-    Any link but `avoid` will do.
-    """
-
-    __slots__ = ("_task", "avoid", "error", "link")
-
-    def __init__(self, avoid: Link | None = None) -> None:
-        self._task: trio.lowlevel.Task | None = None
-        self.avoid = avoid
-        self.link: Link | None = None
-        self.error: ProxyError | None = None
-
-    async def wait(self) -> None:
-        if self.link is None and self.error is None:
-            self._task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._leave)
-
-    def _leave(self, _: object) -> trio.lowlevel.Abort:
-        self._task = None
-        return trio.lowlevel.Abort.SUCCEEDED
-
-    def settle(self, link: Link | None = None, error: ProxyError | None = None) -> None:
-        """The first link and the first error stay: a slot that is reserved has to be given back."""
-        self.link = self.link or link
-        self.error = self.error or error
-        task, self._task = self._task, None
-        if task is not None:
-            wake(task)
 
 
 class EndpointPool:
@@ -158,17 +128,35 @@ class EndpointPool:
         return self.doubted and not self._waiters and not self._choosy
 
     def open_now(
-        self, headers: Headers, end_stream: bool, avoid: Link | None = None
+        self, headers: Headers, end_stream: bool, avoid: Link | None = None, *, once: bool = False
     ) -> Stream | None:
-        """A stream on a link with a free slot, at once; None when there is none but on `avoid`."""
+        """A stream on a link with a free slot, at once; None when there is none but on `avoid`.
+
+        `once`: what goes on it may not be sent twice.
+        """
         if self._waiters or (self.circuit is not None and self.circuit.full()):
             return None
         if not self._multiplexed:
             return self._open_spare(headers, end_stream)
+        if self.vigil.far or (once and self.vigil.lossy):
+            return self._open_spread(headers, end_stream, avoid)
         for link in self.vigil.fit:
             if link is not avoid and self._free(link) > 0:
                 return link.open_stream(headers, end_stream)
         return self._open_pressed(headers, end_stream, avoid)
+
+    def _open_spread(self, headers: Headers, end_stream: bool, avoid: Link | None) -> Stream | None:
+        """The best link with the fewest streams: a lost segment stops those behind it on its link.
+
+        On a short path that costs more than it saves where a second attempt is allowed: the fewer
+        streams a link has, the later a loss is noticed, since only what follows shows it.
+        """
+        able = [link for link in self.vigil.fit if link is not avoid and self._free(link) > 0]
+        if not able:
+            return self._open_pressed(headers, end_stream, avoid)
+        best = min(able, key=lambda link: len(link.streams))
+        self._pressed = self._pressed or (self.vigil.far and len(best.streams) >= STOPPED)
+        return best.open_stream(headers, end_stream)
 
     def _open_pressed(
         self, headers: Headers, end_stream: bool, avoid: Link | None

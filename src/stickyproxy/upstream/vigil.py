@@ -14,7 +14,7 @@ import trio
 from stickyproxy.errors import ErrorKind, H2Code, ProxyError, Side
 from stickyproxy.events import GoawayReceived
 from stickyproxy.health.headtimes import HeadTimes
-from stickyproxy.health.linkscore import Act, Health, LinkScore, Sight, Terms
+from stickyproxy.health.linkscore import Act, Cause, Health, LinkScore, Sight, Terms
 from stickyproxy.wire.pulse import Pulse, abandon, ask, doubt
 from stickyproxy.wire.tcpinfo import TcpInfo, look, tcp_socket
 
@@ -32,6 +32,11 @@ REPLACE_AFTER = 0.25
 it again after 200 ms at the latest)."""
 FULL_FROM = 1000
 """µs. Below that round trip a full window is empty again before another connection would help."""
+
+
+LOSSY = 3
+"""Losses that are noticed, half of them forgotten each second, from which on a path is one that loses: about
+two a second. A queue that overflows once is none."""
 
 
 class Told(Protocol):
@@ -67,7 +72,20 @@ class Silent:
 class _Watched:
     """One link and what was last seen of it."""
 
-    __slots__ = ("began", "disordered", "fit", "holed_at", "info", "link", "pulse", "score", "sock")
+    __slots__ = (
+        "began",
+        "disordered",
+        "fit",
+        "gap",
+        "holed_at",
+        "info",
+        "link",
+        "losses",
+        "pulse",
+        "resent",
+        "score",
+        "sock",
+    )
 
     def __init__(self, link: Link, pulse: Pulse, now: float) -> None:
         self.link = link
@@ -77,8 +95,9 @@ class _Watched:
         self.sock = tcp_socket(link.transport)
         self.info: TcpInfo | None = None
         self.fit = True
-        self.disordered = 0
+        self.disordered = self.resent = self.losses = 0
         self.holed_at = 0.0
+        self.gap: float | None = None
 
     def sight(self, now: float, *, closely: bool) -> Sight:
         """`closely`: with what TCP knows."""
@@ -91,10 +110,14 @@ class _Watched:
         if info.disordered != self.disordered:
             self.disordered = info.disordered
             self.holed_at = now
+            self.losses += 1
+        if info.resent != self.resent:
+            self.resent = info.resent
+            self.losses += 1
         holed = info.lost + info.retrans + info.sacked > 0 or self.holed_at > pulse.heard
-        return Sight(
-            pulse.oldest(), pulse.heard, pulse.proof, info.expired, info.unacked, holed=holed
-        )
+        self.gap = (self.gap or now) if holed else None
+        times = pulse.oldest(), pulse.heard, pulse.proof
+        return Sight(*times, info.expired, info.unacked, holed=holed, gap=self.gap)
 
     def in_words(self, now: float) -> str:
         score, streams = self.score, len(self.link.streams)
@@ -112,6 +135,9 @@ class _Watched:
             return False
         return info.unsent > 0 or info.unacked >= info.cwnd
 
+    def far(self) -> bool:
+        return self.info is not None and self.info.min_rtt >= FULL_FROM
+
     def unsent_from(self) -> float:
         """Bytes that have left this machine; infinite where that is not known (TLS adds its own)."""
         plain = isinstance(self.link.transport, trio.SocketStream)
@@ -123,7 +149,8 @@ class Vigil:
     """Of one endpoint. `suspects` get no new streams, `fit` are those that may get any, in order.
 
     `pings` False: HTTP/1.1, or a peer that forbade them. `roused` is called when a stream begins on a
-    link while nobody looks. `told` hears of changes.
+    link while nobody looks. `told` hears of changes. `lossy`: segments get lost on the way to it these
+    seconds.
     """
 
     def __init__(self, *, multiplexed: bool, roused: Callable[[], None], told: Told) -> None:
@@ -134,6 +161,8 @@ class Vigil:
         self.mute = False
         self._pong = 0.0
         self._recovery = 0.0
+        self._losses = self._looked = 0.0
+        self.lossy = self.far = False
         self._watched: dict[Link, _Watched] = {}
         self._roused = roused
         self._told = told
@@ -177,24 +206,36 @@ class Vigil:
 
         `overdue`: when a dial began that is not ready yet and should be.
         """
+        self._forget_losses(now)
         terms = self._terms(excuse, overdue)
         changed = self.mute = False
         for watched in list(self._watched.values()):
             score = watched.score
             sight = watched.sight(now, closely=self._worth(watched, now, terms.late))
+            if watched.losses:
+                self._losses += watched.losses
+                watched.losses = 0
             before, since = score.state, score.since
             act = score.look(now, sight, terms)
             if watched.pulse.pong:
-                self._learn_pong(watched.pulse, excuse)
+                self._learn_pong(watched.pulse, excuse, terms.pong)
             if act is not Act.NOTHING:
                 self._do(watched, act, now, now - since, terms)
-                changed = changed or act is not Act.PING
+                changed = changed or act not in (Act.PING, Act.PUSH)
             self.mute = self.mute or score.mute(now, sight, terms)
             fit = score.state is Health.WELL and not sight.holed and not watched.full()
             if fit is not watched.fit or score.state is not before:
                 watched.fit = fit
                 self._refit()
         return changed
+
+    def _forget_losses(self, now: float) -> None:
+        """Half of them a second; what is counted is a path's loss of these seconds."""
+        if self._losses:
+            self._losses *= 0.5 ** (now - self._looked)
+            self.lossy = self._losses >= LOSSY
+            self.far = self.lossy and any(one.far() for one in self._watched.values())
+        self._looked = now
 
     def asking(self) -> bool:
         """Whether the answer to a PING is awaited."""
@@ -217,12 +258,13 @@ class Vigil:
         heard = max((one.pulse.heard for one in self._watched.values()), default=None)
         silent = self._silent(heard, overdue) if self._multiplexed else None
         return Terms(
-            late=self.times.late + excuse,
+            late=(self.times.soon if self.lossy else self.times.late) + excuse,
             pong=max(LEAST_PONG, 2 * self._pong) + excuse,
             pings=self.pings,
             well=heard,
             recovery=self._recovery,
             silent=silent,
+            lossy=self.lossy,
         )
 
     def _silent(self, heard: float | None, overdue: float | None) -> float | None:
@@ -231,8 +273,10 @@ class Vigil:
         signs += [one.score.since for one in self._watched.values() if one.link in self.suspects]
         return max((sign for sign in signs if heard is None or heard <= sign), default=None)
 
-    def _learn_pong(self, pulse: Pulse, excuse: float) -> None:
-        self._pong += LEARN * (max(pulse.pong - excuse, 0.0) - self._pong)
+    def _learn_pong(self, pulse: Pulse, excuse: float, bound: float) -> None:
+        """An answer that TCP had to send again says little: no more is made of it than of one twice late."""
+        took = min(max(pulse.pong - excuse, 0.0), 2 * bound)
+        self._pong += LEARN * (took - self._pong)
         pulse.pong = 0.0
 
     def _refit(self) -> None:
@@ -251,7 +295,9 @@ class Vigil:
             self._ask(watched)
             self._ask_others(watched, now, terms, urgent=False)
             return
-        if act is Act.DOUBT:
+        if act is Act.PUSH:
+            self._ask(watched, again=score.cause is Cause.PING)
+        elif act is Act.DOUBT:
             self.suspects.add(link)
             watched.fit = False
             self._refit()
@@ -268,9 +314,9 @@ class Vigil:
             error = ProxyError(ErrorKind.UPSTREAM_CLOSED, Side.UPSTREAM, detail)
             abandon(link, error, watched.unsent_from())
 
-    def _ask(self, watched: _Watched) -> None:
+    def _ask(self, watched: _Watched, *, again: bool = False) -> None:
         self._told.pinged()
-        ask(watched.link)
+        ask(watched.link, again=again)
 
     def _ask_others(self, asked: _Watched, now: float, terms: Terms, *, urgent: bool) -> None:
         """Before streams go to a spare, that is asked as well: a frozen process has no good link."""

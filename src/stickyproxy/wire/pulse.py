@@ -74,10 +74,14 @@ class Pulse:
         return next(iter(self.waiting.values())) if self.waiting else None
 
 
-def ask(link: Link) -> None:
-    """Send a PING, which the peer answers if it lives."""
+def ask(link: Link, *, again: bool = False) -> None:
+    """Send a PING, which the peer answers if it lives.
+
+    `again`: one is on its way, and since answers look alike time counts from that.
+    """
     if link.pulse is not None:
-        link.pulse.asked = trio.current_time()
+        if not again:
+            link.pulse.asked = trio.current_time()
         link.codec.ping(ASKING)
         link.flush()
 
