@@ -145,81 +145,91 @@ class Unary(Http2):
             self._prepare(b"\x88\x0f\x10" + _CONTENT_TYPE, b"\x00" + _STATUS)
 
 
-class Echo(Http2):
+class Windowed(Http2):
+    """Keeps each stream's window, from its head until it is forgotten."""
+
+    def __init__(self, body: int) -> None:
+        super().__init__(body)
+        self.windows: dict[int, int] = {}
+
+    def begin(self, stream: int) -> None:
+        self.windows[stream] = self.stream_window
+
+    def credit(self, stream: int, credit: int) -> None:
+        if stream in self.windows:
+            self.windows[stream] += credit
+
+    def resize(self, change: int) -> None:
+        for stream in self.windows:
+            self.windows[stream] += change
+
+    def forget(self, stream: int) -> None:
+        self.windows.pop(stream, None)
+
+    def room(self, stream: int, left: int) -> int:
+        """How much of `left` the next frame may have; 0 or less: none."""
+        return min(left, self.windows[stream], self.window, CHUNK)
+
+    def say(self, stream: int, payload: bytes, flags: int = 0) -> None:
+        """A frame of a body, for which there was room."""
+        self.windows[stream] -= len(payload)
+        self.window -= len(payload)
+        self.out += frame(frames.DATA, flags, stream, payload)
+
+
+class Echo(Windowed):
     """Sends every DATA back as it comes, and trailers when the request has ended."""
 
     def __init__(self, body: int) -> None:
         super().__init__(body)
-        self._streams: dict[int, _Answer] = {}
+        self._held: dict[int, bytearray] = {}
+        self._ended: set[int] = set()
 
     def begin(self, stream: int) -> None:
-        self._streams[stream] = _Answer(self.stream_window)
+        super().begin(stream)
+        self._held[stream] = bytearray()
         self.out += frame(
             frames.HEADERS, frames.END_HEADERS, stream, b"\x88\x0f\x10" + _CONTENT_TYPE
         )
 
     def take(self, stream: int, payload: bytes) -> None:
-        if answer := self._streams.get(stream):
-            answer.held += payload
-            self._push(stream, answer)
+        if stream in self._held:
+            self._held[stream] += payload
+            self._push(stream)
 
     def end(self, stream: int) -> None:
-        if answer := self._streams.get(stream):
-            answer.ended = True
-            self._push(stream, answer)
-
-    def credit(self, stream: int, credit: int) -> None:
-        if answer := self._streams.get(stream):
-            answer.window += credit
-
-    def resize(self, change: int) -> None:
-        for answer in self._streams.values():
-            answer.window += change
+        if stream in self._held:
+            self._ended.add(stream)
+            self._push(stream)
 
     def forget(self, stream: int) -> None:
-        self._streams.pop(stream, None)
+        super().forget(stream)
+        self._held.pop(stream, None)
+        self._ended.discard(stream)
 
     def produce(self) -> None:
-        for stream, answer in list(self._streams.items()):
-            if answer.held:
-                self._push(stream, answer)
+        for stream, held in list(self._held.items()):
+            if held:
+                self._push(stream)
 
-    def _push(self, stream: int, answer: _Answer) -> None:
-        while (
-            answer.held and (size := min(len(answer.held), answer.window, self.window, CHUNK)) > 0
-        ):
-            self.out += frame(frames.DATA, 0, stream, bytes(answer.held[:size]))
-            del answer.held[:size]
-            answer.window -= size
-            self.window -= size
-        if answer.ended and not answer.held:
+    def _push(self, stream: int) -> None:
+        held = self._held[stream]
+        while held and (size := self.room(stream, len(held))) > 0:
+            self.say(stream, bytes(held[:size]))
+            del held[:size]
+        if stream in self._ended and not held:
             ending = frames.END_HEADERS | frames.END_STREAM
             self.out += frame(frames.HEADERS, ending, stream, b"\x00" + _STATUS)
-            del self._streams[stream]
+            self.forget(stream)
 
 
-class _Answer:
-    """An answer under way: what waits for a window."""
-
-    __slots__ = ("ended", "held", "window")
-
-    def __init__(self, window: int) -> None:
-        self.window = window
-        self.held = bytearray()
-        self.ended = False
-
-
-class Bulk(Http2):
+class Bulk(Windowed):
     """Answers a whole request with `body` octets, a frame for each CHUNK. No gRPC."""
 
     def __init__(self, body: int) -> None:
         super().__init__(body)
         self._left: dict[int, int] = {}
-        self._windows: dict[int, int] = {}
         self._chunk = bytes(CHUNK)
-
-    def begin(self, stream: int) -> None:
-        self._windows[stream] = self.stream_window
 
     def end(self, stream: int) -> None:
         length = str(self.body).encode()
@@ -228,17 +238,9 @@ class Bulk(Http2):
         self._left[stream] = self.body
         self.produce()
 
-    def credit(self, stream: int, credit: int) -> None:
-        if stream in self._windows:
-            self._windows[stream] += credit
-
-    def resize(self, change: int) -> None:
-        for stream in self._windows:
-            self._windows[stream] += change
-
     def forget(self, stream: int) -> None:
+        super().forget(stream)
         self._left.pop(stream, None)
-        self._windows.pop(stream, None)
 
     def produce(self) -> None:
         for stream in list(self._left):
@@ -247,14 +249,12 @@ class Bulk(Http2):
     def _push(self, stream: int) -> None:
         while len(self.out) < PENDING:
             left = self._left[stream]
-            size = min(left, self._windows[stream], self.window, CHUNK)
+            size = self.room(stream, left)
             if size <= 0 < left:
                 return
             self._left[stream] -= size
-            self._windows[stream] -= size
-            self.window -= size
             flags = frames.END_STREAM if size == left else 0
-            self.out += frame(frames.DATA, flags, stream, self._chunk[:size])
+            self.say(stream, self._chunk[:size], flags)
             if flags:
                 self.forget(stream)
                 return

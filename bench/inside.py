@@ -33,8 +33,9 @@ import trio
 
 from bench import frames, heads
 from bench.answers import Unary, message
-from bench.frames import FrameReader, frame
+from bench.frames import FrameReader
 from bench.job import USER
+from bench.replay import framed
 from stickyproxy.accesslog import render_json
 from stickyproxy.codec.api import CodecLimits
 from stickyproxy.control.garbage import settle
@@ -193,13 +194,7 @@ def requests(case: str, connection: int, count: int) -> list[bytes]:
     wanted = heads.calls(constant, USERS, f"{secrets.token_hex(4)} {connection}")
     if case == "unary":
         wanted = itertools.repeat([*constant, (USER.encode(), b"user-1")])
-    body = message(BODY)
-    made = []
-    for at, fields in enumerate(itertools.islice(wanted, count)):
-        number = 2 * at + 1
-        head = frame(frames.HEADERS, frames.END_HEADERS, number, writer.block(fields))
-        made.append(head + frame(frames.DATA, frames.END_STREAM, number, body))
-    return made
+    return framed(writer, itertools.islice(wanted, count), message(BODY))
 
 
 def snapshot() -> Snapshot:

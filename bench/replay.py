@@ -22,6 +22,7 @@ import selectors
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
 from bench import frames, heads
@@ -125,13 +126,17 @@ def encode(asked: argparse.Namespace, connection: int, count: int) -> list[bytes
     constant = heads.unary_fields(b"/bench.Echo/Call", b"127.0.0.1")
     stream = heads.heavy_calls if heavy else heads.calls
     wanted = stream(constant, asked.users, f"{asked.seed} {connection}")
-    body = message(asked.body)
-    requests = []
-    for at, fields in enumerate(itertools.islice(wanted, count)):
+    return framed(writer, itertools.islice(wanted, count), message(asked.body))
+
+
+def framed(writer: heads.Writer, wanted: Iterable[list[heads.Field]], body: bytes) -> list[bytes]:
+    """A whole request for each head, on stream 1, 3, 5 and so on."""
+    made = []
+    for at, fields in enumerate(wanted):
         number = 2 * at + 1
         head = frame(frames.HEADERS, frames.END_HEADERS, number, writer.block(fields))
-        requests.append(head + frame(frames.DATA, frames.END_STREAM, number, body))
-    return requests
+        made.append(head + frame(frames.DATA, frames.END_STREAM, number, body))
+    return made
 
 
 def connect(asked: argparse.Namespace) -> list[Connection]:

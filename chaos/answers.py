@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from bench import frames
-from bench.answers import CHUNK, PENDING, Http2, content_length
+from bench.answers import PENDING, Windowed, content_length
 from bench.frames import frame
 from chaos.job import CHAT, UNARY
 
@@ -50,7 +50,7 @@ class Speech:
         return self.kind in (UNARY, CHAT)
 
 
-class Answers(Http2):
+class Answers(Windowed):
     """One HTTP/2 connection of a proxy."""
 
     def __init__(self, speech: Speech) -> None:
@@ -61,7 +61,6 @@ class Answers(Http2):
         self._head = b"\x88" + _CONTENT_TYPE * grpc + literal(NAME, speech.name.encode())
         self._body = (b"\0" + speech.size.to_bytes(4)) * grpc + bytes(speech.size)
         self._trailers = _STATUS if grpc else b""
-        self._windows: dict[int, int] = {}
         self._sent: dict[int, int] = {}
         self._waiting: deque[int] = deque()
         self._last = 0
@@ -70,7 +69,7 @@ class Answers(Http2):
     @property
     def over(self) -> bool:
         """A GOAWAY was sent, and all that it let through is answered."""
-        return self._leaving and not self._windows
+        return self._leaving and not self.windows
 
     def leave(self) -> None:
         """GOAWAY: streams up to now are answered, later ones are not."""
@@ -80,31 +79,23 @@ class Answers(Http2):
     def begin(self, stream: int) -> None:
         if not self._leaving:
             self._last = stream
-            self._windows[stream] = self.stream_window
+            super().begin(stream)
 
     def end(self, stream: int) -> None:
-        if stream in self._windows:
+        if stream in self.windows:
             self._speech.counts.requests += 1
             self.whole.append(stream)
 
     def answer(self, stream: int) -> None:
         """Say it, if the request was not reset meanwhile."""
-        if stream in self._windows:
+        if stream in self.windows:
             self.out += frame(frames.HEADERS, frames.END_HEADERS, stream, self._head)
             self._sent[stream] = 0
             self._waiting.append(stream)
             self.produce()
 
-    def credit(self, stream: int, credit: int) -> None:
-        if stream in self._windows:
-            self._windows[stream] += credit
-
-    def resize(self, change: int) -> None:
-        for stream in self._windows:
-            self._windows[stream] += change
-
     def forget(self, stream: int) -> None:
-        self._windows.pop(stream, None)
+        super().forget(stream)
         self._sent.pop(stream, None)
 
     def produce(self) -> None:
@@ -122,15 +113,13 @@ class Answers(Http2):
     def _say(self, stream: int) -> bool:
         """One frame of a body; False if there is no window."""
         at = self._sent[stream]
-        size = min(len(self._body) - at, self._windows[stream], self.window, CHUNK)
+        size = self.room(stream, len(self._body) - at)
         if size <= 0 < len(self._body) - at:
             return False
         last = at + size == len(self._body)
         flags = frames.END_STREAM if last and not self._trailers else 0
-        self.out += frame(frames.DATA, flags, stream, self._body[at : at + size])
+        self.say(stream, self._body[at : at + size], flags)
         self._sent[stream] += size
-        self._windows[stream] -= size
-        self.window -= size
         if last:
             self._close(stream)
         return True
@@ -153,18 +142,18 @@ class Chat(Answers):
 
     def begin(self, stream: int) -> None:
         super().begin(stream)
-        if stream in self._windows:
+        if stream in self.windows:
             self._speech.counts.requests += 1
             if not self._speech.deaf:
                 self.out += frame(frames.HEADERS, frames.END_HEADERS, stream, self._head)
 
     def take(self, stream: int, payload: bytes) -> None:
-        if stream in self._windows and not self._speech.deaf:
+        if stream in self.windows and not self._speech.deaf:
             self.window -= len(payload)
             self.out += frame(frames.DATA, 0, stream, payload)
 
     def end(self, stream: int) -> None:
-        if stream in self._windows and not self._speech.deaf:
+        if stream in self.windows and not self._speech.deaf:
             self._close(stream)
 
 

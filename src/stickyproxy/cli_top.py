@@ -107,13 +107,7 @@ def _cells(row: Mapping[str, Any]) -> Iterator[str]:
     yield f"{pod}[dim]{escape(row['key'])}[/]" if pod else escape(row["key"])
     tone, state = state_of(row)
     yield f"[{'green' if tone == 'ok' else 'red'}]{escape(state)}[/]"
-    yield words.share(row["share"])
-    yield words.rate(row["rate"])
-    yield words.rate(row["errors"])
-    yield words.millis(row["p50"])
-    yield words.millis(row["p99"])
-    yield f"{row['streams']:,}"
-    yield f"{row['connections']:,}"
+    yield from words.figures(row)
 
 
 def _changes(changes: Sequence[Sequence[Any]]) -> list[Text]:

@@ -5,27 +5,13 @@ Throughout, a neighbour holds a request open on a connection of its own; at the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from support import rawframes as raw
 from support.http_clients import h2_request, raw_h2_client
-from support.http_lab import Guarded, guarded_proxy
+from support.http_lab import Guarded
 
 PROTOCOL_ERROR = 1
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Guarded]:
-    with guarded_proxy() as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def target(running: Guarded) -> Guarded:
-    running.backend.requests.clear()
-    return running
 
 
 def changed(**pseudo: bytes) -> raw.Fields:

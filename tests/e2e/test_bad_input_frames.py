@@ -5,30 +5,16 @@ Throughout, a neighbour holds a request open on a connection of its own; at the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from support import rawframes as raw
 from support.http_backends import echo_backends
 from support.http_clients import RawH2Client, h2_request, raw_client, raw_h2_client
-from support.http_lab import Guarded, guarded_proxy
+from support.http_lab import Guarded
 from support.proxy_process import running_proxy
 
 PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR = 1, 3, 5, 6
 REFUSED_STREAM, COMPRESSION_ERROR = 7, 9
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Guarded]:
-    with guarded_proxy() as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def target(running: Guarded) -> Guarded:
-    running.backend.requests.clear()
-    return running
 
 
 def in_block(*frames: bytes) -> bytes:

@@ -6,7 +6,6 @@ Throughout, a neighbour holds a request open on a connection of its own; at the 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,25 +17,13 @@ from support.http_clients import (
     raw_client,
     raw_h2_client,
 )
-from support.http_lab import Guarded, guarded_proxy
+from support.http_lab import Guarded
 from support.proxy_process import running_proxy
 
 GET = b"GET /bad HTTP/1.1\r\nHost: a\r\n"
 POST = b"POST /bad HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Guarded]:
-    with guarded_proxy() as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def target(running: Guarded) -> Guarded:
-    running.backend.requests.clear()
-    return running
 
 
 HEADS: dict[str, bytes] = {

@@ -9,10 +9,11 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from support import rawframes as raw
+from support.accepting import Accepting
 from support.attacks import CALM, NEWEST, SELF_DEPENDENT, literal
 from support.http_clients import PATIENCE
 from support.rawframes import RawCoder
@@ -209,7 +210,7 @@ TRICKS = (
 """Those without a row are not in the corpus: only a backend can."""
 
 
-class TrickyBackend:
+class TrickyBackend(Accepting):
     """Plays its trick on every request that comes; `requests` counts them.
 
     `codes` has one for each connection that is over: of the GOAWAY it was told, -1 without one.
@@ -221,13 +222,7 @@ class TrickyBackend:
         self.codes: list[int] = []
         self.requests = 0
         self.changed = threading.Condition()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self._listener.getsockname()[1]}"
+        super().__init__()
 
     def outcome(self) -> str:
         """How the link ended; `A` while it lives."""
@@ -235,20 +230,9 @@ class TrickyBackend:
             return "A"
         return "c" if self.codes[0] < 0 else f"C{self.codes[0]}"
 
-    def close(self) -> None:
-        with suppress(OSError):  # a plain close would leave the thread in accept(2)
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(5)
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                sock, _ = self._listener.accept()
-                sock.settimeout(PATIENCE)
-                threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
-
-    def _serve(self, sock: socket.socket) -> None:
+    def serve(self, sock: socket.socket, number: int) -> None:
+        del number
+        sock.settimeout(PATIENCE)
         talk = _Talk(self, sock)
         with sock, suppress(OSError):
             talk.run()
@@ -292,8 +276,5 @@ class _Talk:
 
 @contextmanager
 def tricky_backend(trick: Trick, count: int) -> Iterator[TrickyBackend]:
-    backend = TrickyBackend(trick, count)
-    try:
+    with closing(TrickyBackend(trick, count)) as backend:
         yield backend
-    finally:
-        backend.close()

@@ -7,50 +7,34 @@ two octets. Requests are answered when their head is there, as a service does th
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from urllib.parse import parse_qs, urlsplit
 
 from stickyproxy.codec.api import CodecLimits
 from stickyproxy.codec.fast import FastCodec
 from stickyproxy.events import DataReceived, Event, HeadReceived, StreamReset
+from support.accepting import Accepting
 
 PIECE = bytes(16_384)
 _LIMITS = CodecLimits(max_concurrent_streams=100_000)
 
 
-class Http2Backend:
+class Http2Backend(Accepting):
     """`asked` are the targets of all requests, `connections` those open now."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.connections = 0
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
+        super().__init__(backlog=1024)
 
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self._listener.getsockname()[1]}"
-
-    def close(self) -> None:
-        with suppress(OSError):  # a plain close would leave the thread in accept(2)
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(5)
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                sock, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
-
-    def _serve(self, sock: socket.socket) -> None:
+    def serve(self, sock: socket.socket, number: int) -> None:
+        del number
         self.connections += 1
-        with suppress(OSError), sock:
+        try:
             _Connection(self, sock).run()
-        self.connections -= 1
+        finally:
+            self.connections -= 1
 
 
 class _Connection:
@@ -101,8 +85,5 @@ class _Connection:
 
 @contextmanager
 def h2_backend() -> Iterator[Http2Backend]:
-    backend = Http2Backend()
-    try:
+    with closing(Http2Backend()) as backend:
         yield backend
-    finally:
-        backend.close()

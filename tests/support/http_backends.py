@@ -13,11 +13,13 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from support.accepting import Accepting
 
 PATIENCE = 30.0
 """Seconds that a backend waits for its peer; a test that needs them has failed."""
@@ -261,45 +263,23 @@ class Conversation:
         self.sock.sendall(data)
 
 
-class ScriptedBackend:
+class ScriptedBackend(Accepting):
     """`script` gets each connection in a thread of its own; the socket is closed behind it."""
 
     def __init__(self, script: Callable[[Conversation], None]) -> None:
-        self.connections = 0
         self._script = script
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
+        super().__init__()
 
     @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self._listener.getsockname()[1]}"
+    def connections(self) -> int:
+        return self.accepted
 
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                sock, _ = self._listener.accept()
-                self.connections += 1
-                sock.settimeout(PATIENCE)
-                conversation = Conversation(sock, self.connections)
-                threading.Thread(target=self._talk, args=(conversation,), daemon=True).start()
-
-    def _talk(self, conversation: Conversation) -> None:
-        with suppress(OSError), conversation.sock:
-            self._script(conversation)
-
-    def close(self) -> None:
-        # A plain close would leave the thread in accept(2) for ever.
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(5)
+    def serve(self, sock: socket.socket, number: int) -> None:
+        sock.settimeout(PATIENCE)
+        self._script(Conversation(sock, number))
 
 
 @contextmanager
 def scripted_backend(script: Callable[[Conversation], None]) -> Iterator[ScriptedBackend]:
-    backend = ScriptedBackend(script)
-    try:
+    with closing(ScriptedBackend(script)) as backend:
         yield backend
-    finally:
-        backend.close()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import trio
 
 from stickyproxy.codec.api import CodecLimits
+from stickyproxy.errors import ProxyError
 from stickyproxy.events import HeadReceived, RequestRejected
 from stickyproxy.wire.codecs import Codecs
 from stickyproxy.wire.link import Link
@@ -38,6 +39,16 @@ class Joined:
         with trio.fail_after(30):
             while not happened():
                 await self.step()
+
+
+async def hold(stream: Stream, _: HeadReceived) -> None:
+    """A `Serve`: the stream stays until its link or its peer ends it; nobody can hurry it."""
+    with suppress(ProxyError):
+        try:
+            while True:
+                await stream.receive()
+        finally:
+            stream.close()
 
 
 @asynccontextmanager

@@ -67,6 +67,20 @@ async def started(
     return client, client.request(asking(form, *more))
 
 
+async def asked(
+    house: House, down: str, form: str = "", *more: tuple[bytes, bytes], answered: bool = False
+) -> tuple[Peer, Call, Call]:
+    """A whole call that its backend has, `answered` as far as a first message that the page has."""
+    client, call = await started(house, down, form, *more)
+    call.say(written(message(10), form), end=True)
+    got = await house.backend().request()
+    if answered:
+        got.respond(GRPC_OK)
+        got.say(message(10))
+        await call.has(10)
+    return client, call, got
+
+
 async def nothing_left(house: House, kind: ErrorKind | None = None) -> None:
     [exchange] = await house.reports()
     assert (exchange.error and exchange.error.kind) == kind
@@ -139,9 +153,7 @@ async def test_each_message_of_a_stream_is_there_when_the_backend_said_it(
     down: str, form: str
 ) -> None:
     async with open_house(web()) as house:
-        _, call = await started(house, down, form)
-        call.say(written(message(10), form), end=True)
-        got = await house.backend().request()
+        _, call, got = await asked(house, down, form)
         got.respond(GRPC_OK)
         for number in range(1, 5):
             got.say(message(10)[:6])
@@ -208,9 +220,7 @@ async def test_trailers_wait_for_a_client_that_does_not_read(form: str) -> None:
 @on_jumping_clock
 async def test_a_trailers_only_answer_is_a_body_that_a_page_can_read(down: str, form: str) -> None:
     async with open_house(web()) as house:
-        _, call = await started(house, down, form)
-        call.say(written(message(10), form), end=True)
-        got = await house.backend().request()
+        _, call, got = await asked(house, down, form)
         got.respond([*GRPC_OK, (b"grpc-status", b"5"), (b"x-more", b"1")], end=True)
         await call.end()
         assert status(call, form) == b"5"
@@ -238,9 +248,7 @@ async def test_failures_of_ours_are_told_in_grpc_web(down: str) -> None:
 @on_jumping_clock
 async def test_a_page_of_a_backend_is_told_as_a_status(down: str) -> None:
     async with open_house(web()) as house:
-        _, call = await started(house, down, "")
-        call.say(message(10), end=True)
-        got = await house.backend().request()
+        _, call, got = await asked(house, down)
         got.respond([(b":status", b"403"), (b"content-type", b"text/html")])
         got.say(b"<h1>no</h1>", end=True)
         await call.end()
@@ -252,9 +260,7 @@ async def test_a_page_of_a_backend_is_told_as_a_status(down: str) -> None:
 @on_jumping_clock
 async def test_a_deadline_is_told_and_cancels_the_backend(down: str) -> None:
     async with open_house(web()) as house:
-        _, call = await started(house, down, "", (b"grpc-timeout", b"1S"))
-        call.say(message(10), end=True)
-        got = await house.backend().request()
+        _, call, got = await asked(house, down, "", (b"grpc-timeout", b"1S"))
         assert b"grpc-timeout" in dict(got.head)
         got.respond(GRPC_OK)
         got.say(message(10))
@@ -269,13 +275,7 @@ async def test_a_deadline_is_told_and_cancels_the_backend(down: str) -> None:
 @on_jumping_clock
 async def test_a_page_that_closes_cancels_the_backend(down: str, answered: bool) -> None:
     async with open_house(web()) as house:
-        client, call = await started(house, down, "")
-        call.say(message(10), end=True)
-        got = await house.backend().request()
-        if answered:
-            got.respond(GRPC_OK)
-            got.say(message(10))
-            await call.has(10)
+        client, call, got = await asked(house, down, answered=answered)
         if down == "h2":
             call.rst(H2Code.CANCEL)
         else:
@@ -290,13 +290,7 @@ async def test_a_page_that_closes_cancels_the_backend(down: str, answered: bool)
 async def test_a_backends_reset_is_told_as_a_status(down: str, answered: bool) -> None:
     """A page sees no code: what it would have meant is said in its stead."""
     async with open_house(web()) as house:
-        _, call = await started(house, down, "")
-        call.say(message(10), end=True)
-        got = await house.backend().request()
-        if answered:
-            got.respond(GRPC_OK)
-            got.say(message(10))
-            await call.has(10)
+        _, call, got = await asked(house, down, answered=answered)
         got.rst(H2Code.ENHANCE_YOUR_CALM)
         await call.end()
         assert status(call) == b"8"
@@ -307,9 +301,7 @@ async def test_a_backends_reset_is_told_as_a_status(down: str, answered: bool) -
 @on_jumping_clock
 async def test_a_backend_that_dies_amid_a_message_leaves_no_status(down: str) -> None:
     async with open_house(web()) as house:
-        _, call = await started(house, down, "")
-        call.say(message(10), end=True)
-        got = await house.backend().request()
+        _, call, got = await asked(house, down)
         got.respond(GRPC_OK)
         got.say(message(100)[:50])
         await call.has(50)

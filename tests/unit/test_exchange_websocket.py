@@ -11,6 +11,7 @@ from stickyproxy.model import Headers
 from stickyproxy.rules import Redirect
 from support.clock import on_jumping_clock
 from support.house import House, open_house
+from support.peers import Call
 from support.plan import GET, OK, SHADOW_KEY, Plan
 from support.websockets import (
     ACCEPT,
@@ -40,25 +41,34 @@ async def nothing_left(house: House, kind: ErrorKind | None = None) -> None:
     await house.until(lambda: not house.left_behind())
 
 
+async def asked(house: House, down: str, head: Headers | None = None) -> tuple[Call, Call]:
+    """A handshake at its client and at its backend, which has said nothing yet."""
+    call = (await house.client(down)).request(asking(down) if head is None else head)
+    return call, await house.backend().request()
+
+
+async def answered(house: House, down: str, head: Headers | None = None) -> Call:
+    """A handshake to which the house has the answer."""
+    return await (await house.client(down)).request(asking(down) if head is None else head).end()
+
+
 @both_ways
 @on_jumping_clock
 async def test_a_handshake_is_made_on_each_side_as_its_http_has_it(
     down: str, up: str, engine: str
 ) -> None:
     async with open_house(plan(up, engine=engine)) as house:
-        client = await house.client(down)
         more = ((b"sec-websocket-protocol", b"chat"), (b"origin", b"http://a.example"))
-        call = client.request(asking(down, *more))
-        got = await house.backend().request()
-        asked = dict(got.head)
-        assert asked[b":protocol"] == b"websocket"
-        assert asked[b":path"] == b"/chat"
-        assert asked[b":method"] == (b"GET" if up == "http" else b"CONNECT")
-        assert asked[b"sec-websocket-version"] == b"13"
-        assert asked[b"sec-websocket-protocol"] == b"chat"
-        assert asked[b"origin"] == b"http://a.example"
-        assert (b"sec-websocket-key" in asked) == (up == "http")
-        assert asked.get(b"sec-websocket-key") != KEY
+        call, got = await asked(house, down, asking(down, *more))
+        fields = dict(got.head)
+        assert fields[b":protocol"] == b"websocket"
+        assert fields[b":path"] == b"/chat"
+        assert fields[b":method"] == (b"GET" if up == "http" else b"CONNECT")
+        assert fields[b"sec-websocket-version"] == b"13"
+        assert fields[b"sec-websocket-protocol"] == b"chat"
+        assert fields[b"origin"] == b"http://a.example"
+        assert (b"sec-websocket-key" in fields) == (up == "http")
+        assert fields.get(b"sec-websocket-key") != KEY
 
         extension = (b"sec-websocket-extensions", b"permessage-deflate")
         got.respond(accepting(got, (b"sec-websocket-protocol", b"chat"), extension))
@@ -154,9 +164,7 @@ async def test_who_does_not_read_stops_who_sends(down: str, up: str, engine: str
 @on_jumping_clock
 async def test_a_refusal_reaches_the_client_as_the_backend_said_it(down: str, up: str) -> None:
     async with open_house(plan(up)) as house:
-        client = await house.client(down)
-        call = client.request(asking(down))
-        got = await house.backend().request()
+        call, got = await asked(house, down)
         got.respond([(b":status", b"401"), (b"www-authenticate", b"Bearer")])
         got.say(b"who are you", end=True)
         await call.end()
@@ -171,9 +179,7 @@ async def test_a_refusal_reaches_the_client_as_the_backend_said_it(down: str, up
 async def test_a_backend_that_answers_200_to_an_upgrade_has_not_accepted(down: str) -> None:
     """To a client of HTTP/2 it must not look as if it had."""
     async with open_house(plan("http")) as house:
-        client = await house.client(down)
-        call = client.request(asking(down))
-        got = await house.backend().request()
+        call, got = await asked(house, down)
         got.respond([(b":status", b"200"), (b"content-length", b"4")])
         got.say(b"page", end=True)
         await call.end()
@@ -190,9 +196,7 @@ async def test_a_backend_that_answers_200_to_an_upgrade_has_not_accepted(down: s
 async def test_a_backend_that_proves_nothing_is_no_websocket(down: str) -> None:
     for accept in ([], [(b"sec-websocket-accept", ACCEPT)]):
         async with open_house(plan("http")) as house:
-            client = await house.client(down)
-            call = client.request(asking(down))
-            got = await house.backend().request()
+            call, got = await asked(house, down)
             got.respond([(b":status", b"101"), *accept])
             await call.end()
             assert call.status == b"502"
@@ -206,10 +210,8 @@ async def test_an_http2_backend_that_announced_nothing_is_not_asked(
 ) -> None:
     monkeypatch.setattr("stickyproxy.codec.reference.ReferenceCodec.extended_connect", False)
     async with open_house(plan("h2c")) as house:
-        client = await house.client(down)
         # A client's codec is not held to it: what matters is what reaches the backend.
-        call = client.request(asking(down))
-        await call.end()
+        call = await answered(house, down)
         assert call.status == b"502"
         assert b"8441" in bytes(call.body)
         assert house.backend().arrived == []
@@ -234,9 +236,7 @@ BAD: dict[str, tuple[Headers, bytes]] = {
 async def test_a_bad_handshake_is_answered_here_and_the_connection_lives(name: str) -> None:
     fields, status = BAD[name]
     async with open_house(plan("http")) as house:
-        client = await house.client("h1")
-        call = client.request([*asking("h1")[:5], *fields])
-        await call.end()
+        call = await answered(house, "h1", [*asking("h1")[:5], *fields])
         assert call.status == status
         if status == b"426":
             assert call.field(b"sec-websocket-version") == b"13"
@@ -247,9 +247,7 @@ async def test_a_bad_handshake_is_answered_here_and_the_connection_lives(name: s
 @on_jumping_clock
 async def test_a_method_that_is_not_get_is_405() -> None:
     async with open_house(plan("http")) as house:
-        client = await house.client("h1")
-        call = client.request([(b":method", b"DELETE"), *asking("h1")[1:]])
-        await call.end()
+        call = await answered(house, "h1", [(b":method", b"DELETE"), *asking("h1")[1:]])
         assert (call.status, call.field(b"allow")) == (b"405", b"GET")
         await nothing_left(house)
 
@@ -257,9 +255,7 @@ async def test_a_method_that_is_not_get_is_405() -> None:
 @on_jumping_clock
 async def test_a_bad_version_over_http2_is_426_too() -> None:
     async with open_house(plan("http")) as house:
-        client = await house.client("h2")
-        call = client.request(asking("h2")[:5])
-        await call.end()
+        call = await answered(house, "h2", asking("h2")[:5])
         assert (call.status, call.field(b"sec-websocket-version")) == (b"426", b"13")
         await nothing_left(house)
 
@@ -268,9 +264,7 @@ async def test_a_bad_version_over_http2_is_426_too() -> None:
 @on_jumping_clock
 async def test_where_no_websocket_is_allowed_an_upgrade_is_a_plain_get(up: str) -> None:
     async with open_house(Plan(upstream=up)) as house:
-        client = await house.client("h1")
-        call = client.request(asking("h1"))
-        got = await house.backend().request()
+        call, got = await asked(house, "h1")
         assert dict(got.head)[b":method"] == b"GET"
         assert b":protocol" not in dict(got.head)
         await got.until(lambda call: call.end_stream)
@@ -283,9 +277,7 @@ async def test_where_no_websocket_is_allowed_an_upgrade_is_a_plain_get(up: str) 
 @on_jumping_clock
 async def test_where_no_websocket_is_allowed_extended_connect_is_403() -> None:
     async with open_house(Plan()) as house:
-        client = await house.client("h2")
-        call = client.request(asking("h2"))
-        await call.end()
+        call = await answered(house, "h2")
         assert call.status == b"403"
         await nothing_left(house, ErrorKind.FORBIDDEN)
 
@@ -293,10 +285,8 @@ async def test_where_no_websocket_is_allowed_extended_connect_is_403() -> None:
 @on_jumping_clock
 async def test_another_protocol_is_501() -> None:
     async with open_house(plan("h2c")) as house:
-        client = await house.client("h2")
         head = [(b":protocol", b"connect-udp") if f[0] == b":protocol" else f for f in asking("h2")]
-        call = client.request(head)
-        await call.end()
+        call = await answered(house, "h2", head)
         assert call.status == b"501"
         await nothing_left(house, ErrorKind.UNSUPPORTED)
 
@@ -306,9 +296,7 @@ async def test_another_protocol_is_501() -> None:
 async def test_a_backend_that_cannot_be_reached_is_passed_over(down: str, up: str) -> None:
     async with open_house(plan(up, endpoints=2)) as house:
         house.backend(1).down = house.backend(2).down = True
-        client = await house.client(down)
-        call = client.request(asking(down))
-        await call.end()
+        call = await answered(house, down)
         assert call.status == b"503"
         assert [b.dials for b in house.backends.values()] == [1, 1]
         await nothing_left(house, ErrorKind.CONNECT_FAILED)
@@ -389,9 +377,7 @@ async def test_a_shadow_gets_no_copy_of_a_websocket(down: str, up: str) -> None:
 @on_jumping_clock
 async def test_a_redirect_is_for_websockets_too(down: str) -> None:
     async with open_house(plan("http", redirect=Redirect(authority="b.example"))) as house:
-        client = await house.client(down)
-        call = client.request(asking(down))
-        await call.end()
+        call = await answered(house, down)
         assert call.status == b"301"
         assert call.field(b"location") == b"http://b.example/chat"
         await nothing_left(house)

@@ -9,24 +9,11 @@ import trio
 
 from stickyproxy.errors import ErrorKind, ProxyError, Side
 from stickyproxy.wire.link import Link
+from support.answered import all_answered, answered
 from support.clock import on_jumping_clock
 from support.house import House, open_house
 from support.peers import Call
-from support.plan import CLUSTER, GRPC, GRPC_END, GRPC_OK, OK, POST, Plan
-
-ANSWER = [*GRPC_OK, *GRPC_END]
-
-
-async def answered(call: Call, got: Call) -> None:
-    await all_answered([call], [got])
-
-
-async def all_answered(calls: list[Call], arrived: list[Call]) -> None:
-    """Whichever of them is whose: tasks that become ready together run in any order."""
-    for got in arrived:
-        got.respond(ANSWER, end=True)
-    for call in calls:
-        assert (await call.end()).grpc_status == b"0"
+from support.plan import CLUSTER, GRPC, OK, POST, Plan
 
 
 @on_jumping_clock

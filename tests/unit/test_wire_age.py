@@ -9,7 +9,6 @@ import trio
 
 from stickyproxy.codec.api import MAX_STREAM_ID, CodecLimits
 from stickyproxy.counters import ProcessStats
-from stickyproxy.errors import ProxyError
 from stickyproxy.events import HeadReceived
 from stickyproxy.model import Connection
 from stickyproxy.proxy.server import Server, ServeStream
@@ -20,7 +19,7 @@ from stickyproxy.wire.stream import Stream
 from stickyproxy.wire.watch import LinkWatch
 from support.clock import on_jumping_clock
 from support.house import House, open_house
-from support.links import Joined, joined
+from support.links import Joined, hold, joined
 from support.peers import Peer
 from support.plan import GET, GRPC, GRPC_OK, OK, message
 from support.wires import wire_pair
@@ -50,17 +49,6 @@ class Told:
 async def answer(stream: Stream, _: HeadReceived) -> None:
     stream.send_headers([*OK, (b"content-length", b"0")], end_stream=True)
     stream.close()
-
-
-async def hold(stream: Stream, _: HeadReceived) -> None:
-    """A stream that stays until its link or its peer ends it; nobody can hurry it."""
-    try:
-        while True:
-            await stream.receive()
-    except ProxyError:
-        pass
-    finally:
-        stream.close()
 
 
 def idle_links(count: int) -> list[Link]:

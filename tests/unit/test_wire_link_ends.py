@@ -12,20 +12,9 @@ from stickyproxy.wire.link import OUTPUT_CAP, WRITE_STALL
 from stickyproxy.wire.stream import Stream
 from support import rawframes as raw
 from support.clock import on_jumping_clock
-from support.links import Joined, joined
+from support.links import Joined, hold, joined
 from support.plan import GET, OK, POST
 from support.wires import Wire
-
-
-async def hold(stream: Stream, _: HeadReceived) -> None:
-    """A stream that stays until its link or its peer ends it."""
-    try:
-        while True:
-            await stream.receive()
-    except ProxyError:
-        pass
-    finally:
-        stream.close()
 
 
 async def answer(stream: Stream, _: HeadReceived) -> None:

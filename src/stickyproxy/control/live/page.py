@@ -6,7 +6,7 @@ the part between the marks is sent anew each second and laid over what is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -100,7 +100,7 @@ def _row(key: str, row: Mapping[str, Any]) -> str:
     links = escape("\n".join(row["links"]))
     mark = "" if row["share"] is None else f'<i style="background:{colour(row["place"])}"></i>'
     cells = "".join(
-        f'<td class="n" data-k="{key}-{n}">{text}</td>' for n, text in enumerate(_figures(row))
+        f'<td class="n" data-k="{key}-{n}">{text}</td>' for n, text in enumerate(words.figures(row))
     )
     return (
         f'<tr data-row="{place}"><th scope="row">{mark}{named}</th>'
@@ -115,22 +115,12 @@ def state_of(row: Mapping[str, Any]) -> tuple[str, str]:
     return ("bad", "; ".join(said)) if said else ("ok", "healthy")
 
 
-def _figures(row: Mapping[str, Any]) -> Iterator[str]:
-    yield words.share(row["share"])
-    yield words.rate(row["rate"])
-    yield words.rate(row["errors"])
-    yield words.millis(row["p50"])
-    yield words.millis(row["p99"])
-    yield f"{row['streams']:,}"
-    yield f"{row['connections']:,}"
-
-
 def _foot(number: int, one: Mapping[str, Any]) -> str:
     connections = sum(row["connections"] for row in one["endpoints"])
     whole = {**one, "share": None, "connections": connections}
     cells = "".join(
         f'<td class="n" data-k="{number}-f{n}">{text}</td>'
-        for n, text in enumerate(_figures(whole))
+        for n, text in enumerate(words.figures(whole))
     )
     return (
         f'<tr><th scope="row">all {len(one["endpoints"]) + one["more"]}</th><td></td>{cells}</tr>'

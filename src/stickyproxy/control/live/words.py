@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 
 def rate(value: float) -> str:
@@ -38,3 +40,14 @@ def size(octets: float) -> str:
 
 def clock(unix: float) -> str:
     return time.strftime("%H:%M:%S", time.gmtime(unix))
+
+
+def figures(row: Mapping[str, Any]) -> Iterator[str]:
+    """What page and terminal show of an endpoint or a cluster behind its name and state."""
+    yield share(row["share"])
+    yield rate(row["rate"])
+    yield rate(row["errors"])
+    yield millis(row["p50"])
+    yield millis(row["p99"])
+    yield f"{row['streams']:,}"
+    yield f"{row['connections']:,}"
