@@ -197,7 +197,7 @@ class House:
         found = [f"streams {list(link.streams)} in a link"] if link.streams else []
         if link.pulse is not None and link.pulse.waiting:
             found.append(f"{len(link.pulse.waiting)} heads awaited in a link")
-        if link._turns:
+        if link.turns:
             found.append("a stream waits for its turn")
         codec, room = link.codec, self.plan.backend_limits.max_concurrent_streams
         alive = codec.client and not (link.over or codec.closing)

@@ -8,7 +8,7 @@ import trio
 from stickyproxy.codec.api import MAX_STREAM_ID
 from stickyproxy.errors import ErrorKind, H2Code, ProxyError, Retry
 from stickyproxy.events import HeadReceived
-from stickyproxy.wire.link import OUTPUT_CAP, WRITE_STALL
+from stickyproxy.wire.bounds import OUTPUT_CAP, WRITE_STALL
 from stickyproxy.wire.stream import Stream
 from support import rawframes as raw
 from support.clock import on_jumping_clock

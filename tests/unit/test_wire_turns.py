@@ -75,7 +75,7 @@ async def test_streams_that_share_a_full_link_get_even_shares(
             assert max(shares) - min(shares) <= 2 * CHUNK
             await trio.lowlevel.checkpoint()
         await both.until(lambda: all(sender.arrived == len(BODY) for sender in senders))
-        assert not both.link._turns
+        assert not both.link.turns
 
 
 @pytest.mark.parametrize("how", ["cancel", "interrupt", "fail"])
@@ -86,7 +86,7 @@ async def test_one_that_leaves_while_it_waits_stalls_nobody(how: str, limits: Co
         both.peer.reading = False
         senders = [Sender(both) for _ in range(5)]
         await trio.sleep(1)
-        assert both.link._turns
+        assert both.link.turns
         for sender in senders[:4]:
             sender.leave(how)
         both.peer.reading = True
@@ -101,7 +101,7 @@ async def test_one_that_leaves_as_its_turn_comes_passes_the_turn_on(how: str) ->
         senders = [Sender(both) for _ in range(3)]
         await trio.sleep(1)
         both.link._take(raw.window_update(0, 30_000))
-        (woken,) = [sender for sender in senders if sender.stream not in both.link._turns]
+        (woken,) = [sender for sender in senders if sender.stream not in both.link.turns]
         woken.leave(how)
         await both.until(lambda: both.link.codec.window(0) == 0)
         assert not woken.done
@@ -116,7 +116,7 @@ async def test_one_that_is_reset_in_the_read_that_woke_it_passes_the_turn_on() -
         await trio.sleep(1)
         codec = both.link.codec
         assert codec.window(0) <= 0
-        first = both.link._turns[0].stream_id
+        first = both.link.turns[0].stream_id
         await both.peer.wire.send_all(raw.window_update(0, 30_000) + raw.rst(first, H2Code.CANCEL))
         await both.until(lambda: any(sender.error for sender in senders))
         await both.until(lambda: codec.window(0) == 0)
@@ -174,7 +174,7 @@ async def _play(actions: list[tuple[str, int, int]], limits: CodecLimits, engine
         for sender in senders:
             assert bytes(both.peer.calls[sender.stream.stream_id].body) == sender.body
             sender.stream.close()
-        assert not both.link._turns
+        assert not both.link.turns
         last = Sender(both)
         await both.until(lambda: last.arrived == len(BODY))
 

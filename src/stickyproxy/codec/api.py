@@ -40,6 +40,39 @@ class CodecLimits:
     link_credit: int = 1 << 20
 
 
+class Outlet(Protocol):
+    """The link that a passage leads to. `room`: bytes that it takes; `turns`: who waits for that."""
+
+    room: int
+
+    @property
+    def turns(self) -> Sequence[object]: ...
+
+    def flush(self) -> None:
+        """Something is in the codec's output."""
+
+
+class Counter(Protocol):
+    """What looks at a body in passing."""
+
+    def feed(self, data: bytes) -> None: ...
+
+
+class Straight(Protocol):
+    """DATA of one stream that is handed on as it is read (`codec.passage`)."""
+
+    @property
+    def passed(self) -> int:
+        """Bytes of body, ever."""
+        ...
+
+    def open(self) -> None:
+        """The receiver waits, and all that it received was granted."""
+
+    def close(self) -> None:
+        """What comes next is told as an event."""
+
+
 class Codec(Protocol):
     """One connection's protocol state. `client` is true towards a backend."""
 
@@ -62,6 +95,21 @@ class Codec(Protocol):
         End of input with streams open on HTTP/1.1 completes what is close-delimited and resets
         the rest; on HTTP/2 the link resets the streams itself.
         """
+        ...
+
+    @property
+    def passed(self) -> int:
+        """Frames of the last `feed` that were handed straight on (`codec.passage`)."""
+        ...
+
+    def straight(
+        self, stream_id: int, into: Codec, into_id: int, *, link: Outlet, counter: Counter | None
+    ) -> Straight | None:
+        """From a stream of this one to one of another; None where that cannot be."""
+        ...
+
+    def take_stirred(self) -> Sequence[Outlet]:
+        """Links whose codecs got output by that, once."""
         ...
 
     @property

@@ -11,11 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stickyproxy.codec import frames
-from stickyproxy.codec.api import MAX_STREAM_ID, CodecLimits, send_in_turn
+from stickyproxy.codec.api import (
+    MAX_STREAM_ID,
+    Codec,
+    CodecLimits,
+    Counter,
+    Outlet,
+    send_in_turn,
+)
 from stickyproxy.codec.fast_receive import Receiver
 from stickyproxy.codec.fast_state import FatalError
 from stickyproxy.codec.frames import END_HEADERS, END_STREAM, HEADERS
 from stickyproxy.codec.limits import WINDOW_UPDATES_PER_DATA, CreditMark
+from stickyproxy.codec.passage import Passage
 from stickyproxy.events import CodecFailed, Event
 from stickyproxy.model import Headers
 
@@ -63,10 +71,25 @@ class FastCodec(Receiver):
             self.receive(data)
         except FatalError as error:
             self.failed = self.closing = True
+            self.window_left = 0
             self.out.append(frames.goaway(self.last_taken, error.code))
             self.told.append(CodecFailed(error.code, str(error)))
         events, self.told = self.told, []
         return events
+
+    def straight(
+        self, stream_id: int, into: Codec, into_id: int, *, link: Outlet, counter: Counter | None
+    ) -> Passage | None:
+        if not isinstance(into, FastCodec):
+            return None
+        stream, out = self.streams.get(stream_id), into.streams.get(into_id)
+        if stream is None or out is None or stream.remote_done or out.local_done:
+            return None
+        return Passage(self, stream, into, out, opened=self.passages, link=link, counter=counter)
+
+    def take_stirred(self) -> Sequence[Outlet]:
+        stirred, self.stirred = self.stirred, []
+        return stirred
 
     def resume(self) -> Sequence[Event]:
         return []

@@ -12,6 +12,7 @@ from stickyproxy.codec.fast_heads import Heads, check_priority, without_padding
 from stickyproxy.codec.fast_state import FatalError, StreamState
 from stickyproxy.codec.frames import END_STREAM, HEAD_SIZE, PADDED
 from stickyproxy.codec.limits import CreditMark, Ledger
+from stickyproxy.codec.passage import Passage
 from stickyproxy.errors import H2Code
 from stickyproxy.events import (
     CapacityChanged,
@@ -26,23 +27,28 @@ from stickyproxy.events import (
 class Receiver(Heads):
     """What the peer's frames do to a connection."""
 
-    __slots__ = ("_preface", "_waiting")
+    __slots__ = ("_preface", "_waiting", "passages")
 
     def __init__(self, client: bool, limits: CodecLimits, mark: CreditMark) -> None:
         super().__init__(client, limits, mark)
         self._waiting = b""
+        self.passages: dict[int, Passage] = {}
         self._preface = b"" if client else frames.PREFACE
 
     # --- frames ---
 
-    def receive(self, data: bytes) -> None:
-        """Raises `FatalError`; what happened before it is in `told`."""
+    def receive(self, data: bytes) -> None:  # noqa: C901, PLR0912, PLR0915 - see below
+        """Raises `FatalError`; what happened before it is in `told`.
+
+        What a passage takes is dealt with here and not in a function of its own: for a message of a
+        stream that is open this is all there is, and a call would be a tenth of it.
+        """
         if self._waiting:
             data = self._waiting + data
             self._waiting = b""
         at = self._take_preface(data) if self._preface else 0
         end = len(data)
-        handlers = self._handlers
+        handlers, passages, passed = self._handlers, self.passages, 0
         while end - at >= HEAD_SIZE:
             head, flags, stream_id = frames.read_head(data, at)
             length = head >> 8
@@ -51,6 +57,32 @@ class Receiver(Heads):
                 break
             at = start + length
             kind = head & 0xFF
+            if not (kind or flags) and stream_id in passages and self._block is None:
+                passage = passages[stream_id]
+                into, out, link = passage.into, passage.out, passage.link
+                fits = 0 < length <= out.window and length <= into.window_left
+                if fits and length < link.room and not link.turns:
+                    passed += 1
+                    out.window -= length
+                    into.window_left -= length
+                    into.updates_paid += guard.WINDOW_UPDATES_PER_DATA
+                    link.room -= length
+                    pieces = into.out
+                    if not pieces:
+                        self.stirred.append(link)
+                    if length != passage.length:
+                        passage.rewrite(length)
+                    pieces += (passage.head, data[start:at])
+                    if passage.counter is not None:
+                        passage.counter.feed(pieces[-1])
+                    self._link_owed += length
+                    if self._link_owed >= self._half_credit:
+                        self._repay_link()
+                    passage.left -= length
+                    if passage.left <= 0:
+                        passage.renew()
+                    continue
+                passage.close()
             stream_id &= MAX_STREAM_ID
             if self._block is not None or not self.settings_seen:
                 self._check_order(kind, flags, stream_id)
@@ -58,6 +90,7 @@ class Receiver(Heads):
                 handlers[kind](self, flags, stream_id, data[start:at])
             else:
                 self.cost += guard.COST_SMALL_FRAME  # §5.5: unknown types are ignored
+        self.passed = passed
         if at < end:
             self._keep(data[at:])
 
@@ -97,6 +130,8 @@ class Receiver(Heads):
         if stream is None:
             self._late_data(stream_id)
             return
+        if stream_id in self.passages:
+            self.passages[stream_id].close()
         end = flags & END_STREAM == END_STREAM
         plain = stream.expected is None and stream.head_seen and not stream.remote_done
         taken = stream.taken + credit
@@ -142,7 +177,7 @@ class Receiver(Heads):
         if stream.taken < self._half_stream:
             return True
         # Half the window is used: from now on what is granted may be worth a WINDOW_UPDATE.
-        stream.ledger = Ledger(self.limits.stream_credit, self._mark)
+        stream.ledger = Ledger(self.limits.stream_credit, self.mark)
         fits = stream.ledger.received(stream.taken)
         stream.ledger.grant(stream.granted)
         return fits
@@ -155,6 +190,10 @@ class Receiver(Heads):
         self._late(stream_id, "DATA")
 
     # --- ends ---
+
+    def forget(self, stream: StreamState) -> None:
+        self.passages.pop(stream.stream_id, None)
+        super().forget(stream)
 
     def _on_rst_stream(self, _: int, stream_id: int, payload: bytes) -> None:
         if not stream_id:

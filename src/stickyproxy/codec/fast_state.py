@@ -6,7 +6,7 @@ from itertools import islice
 
 from stickyproxy.codec import frames
 from stickyproxy.codec import limits as guard
-from stickyproxy.codec.api import MAX_STREAM_ID, CodecLimits
+from stickyproxy.codec.api import MAX_STREAM_ID, CodecLimits, Outlet
 from stickyproxy.codec.hpack_decode import Decoder
 from stickyproxy.codec.hpack_encode import Encoder
 from stickyproxy.codec.limits import CreditMark, Ledger
@@ -18,6 +18,10 @@ LIST_SLACK = 2
 REMEMBERED = 1024
 """Resets of either side that are kept to judge late frames by, and gaps between a peer's ids. As many
 as the streams that we allow: frames of all of them may be on their way when we reset them at once."""
+
+
+GONE = -(2**31)
+"""In place of the window of a stream that is over: nothing passes into it."""
 
 
 class FatalError(Exception):
@@ -72,7 +76,6 @@ class Connection:
         "_highest",
         "_initial_window",
         "_link_owed",
-        "_mark",
         "_resets",
         "_skipped",
         "_unsure_below",
@@ -85,12 +88,15 @@ class Connection:
         "goaway_seen",
         "last_taken",
         "limits",
+        "mark",
         "max_frame",
         "max_streams",
         "next_id",
         "out",
+        "passed",
         "refuse_above",
         "settings_seen",
+        "stirred",
         "streams",
         "told",
         "updates_paid",
@@ -117,7 +123,9 @@ class Connection:
         self.max_frame = frames.DEFAULT_FRAME_SIZE
         self.max_streams = MAX_STREAM_ID
         self.updates_paid = guard.WINDOW_UPDATES_PER_DATA
-        self._mark = mark
+        self.mark = mark
+        self.passed = 0
+        self.stirred: list[Outlet] = []
         self._decoder = Decoder(hard_fields=LIST_SLACK * limits.max_header_list // 32)
         self._initial_window = frames.DEFAULT_WINDOW
         self._half_credit = (limits.link_credit + 1) // 2
@@ -138,6 +146,7 @@ class Connection:
 
     def forget(self, stream: StreamState) -> None:
         self.streams.pop(stream.stream_id, None)
+        stream.window = GONE
         if stream.ledger is not None:
             stream.ledger.close()
 

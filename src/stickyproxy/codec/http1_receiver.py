@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import h11
 
-from stickyproxy.codec.api import CodecLimits
+from stickyproxy.codec.api import Codec, CodecLimits, Counter, Outlet
 from stickyproxy.codec.http1_bodies import (
     Body,
     BodyError,
@@ -65,6 +65,8 @@ class Phase(enum.Enum):
 class Receiver:
     """What both halves of a connection know of it, and the reading half's work."""
 
+    passed = 0
+
     def __init__(self, client: bool, limits: CodecLimits, *, scheme: str = "http") -> None:
         """`client` is true towards a backend; `scheme` is what `:scheme` says of requests read."""
         self.client = client
@@ -112,6 +114,16 @@ class Receiver:
         elif not self._over and not (self._closing and self._phase is Phase.DONE):
             self._inbox += data
         return self._advance()
+
+    def straight(
+        self, stream_id: int, into: Codec, into_id: int, *, link: Outlet, counter: Counter | None
+    ) -> None:
+        """None: nothing goes straight on."""
+        del stream_id, into, into_id, link, counter
+
+    def take_stirred(self) -> Sequence[Outlet]:
+        """Nobody: nothing goes straight on."""
+        return ()
 
     def resume(self) -> Sequence[Event]:
         """Go on with what is held inside."""

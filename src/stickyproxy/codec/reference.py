@@ -21,7 +21,7 @@ from h2.connection import H2Connection
 from h2.exceptions import H2Error, ProtocolError
 from h2.settings import SettingCodes, Settings
 
-from stickyproxy.codec.api import MAX_STREAM_ID, CodecLimits, send_in_turn
+from stickyproxy.codec.api import MAX_STREAM_ID, Codec, CodecLimits, Counter, Outlet, send_in_turn
 from stickyproxy.codec.limits import CreditMark
 from stickyproxy.codec.reference_engine import Engine, StreamNote
 from stickyproxy.errors import H2Code
@@ -39,6 +39,7 @@ class ReferenceCodec:
     protocol = "HTTP/2"
     buffered = False
     paused = False
+    passed = 0
 
     def __init__(
         self, client: bool, limits: CodecLimits | None = None, *, mark: CreditMark | None = None
@@ -66,6 +67,14 @@ class ReferenceCodec:
             engine.told.append(self._fail(H2Code.PROTOCOL_ERROR, repr(error)))
         events, engine.told = engine.told, []
         return events
+
+    def straight(
+        self, stream_id: int, into: Codec, into_id: int, *, link: Outlet, counter: Counter | None
+    ) -> None:
+        del stream_id, into, into_id, link, counter
+
+    def take_stirred(self) -> Sequence[Outlet]:
+        return ()
 
     def resume(self) -> Sequence[Event]:
         return []

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from stickyproxy.model import Cluster, Endpoint
     from stickyproxy.proxy.context import Plan
     from stickyproxy.proxy.exchange import Exchange
+    from stickyproxy.proxy.response import Response
     from stickyproxy.upstream.pool import EndpointPool
-    from stickyproxy.wire.stream import Stream
+    from stickyproxy.wire.stream import Received, Stream
 
 GRPC_OK = GrpcStatus.OK.value
 MAX_ENDPOINTS = 5
@@ -234,7 +235,7 @@ async def _download(exchange: Exchange, plan: Plan, cluster: Cluster, upstream: 
     """Relay the response: receive, send on within window and room, then give the credit back."""
     response = exchange.response
     while True:
-        event = upstream.receive_nowait() or await upstream.receive()
+        event = upstream.receive_nowait() or await _more(response, upstream)
         exchange.moved = True
         if isinstance(event, DataReceived):
             if not response.relay_now(event):
@@ -257,6 +258,12 @@ async def _download(exchange: Exchange, plan: Plan, cluster: Cluster, upstream: 
             upstream = await _faster_of(exchange, plan, cluster, upstream)
         else:
             exchange.downstream.send_headers(event.headers, end_stream=False)
+
+
+async def _more(response: Response, upstream: Stream) -> Received:
+    if response.status:
+        response.go_straight(upstream)
+    return await upstream.receive()
 
 
 async def _faster_of(exchange: Exchange, plan: Plan, cluster: Cluster, upstream: Stream) -> Stream:

@@ -54,6 +54,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_seen",
         "_still_since",
         "at_home",
         "attempts",
@@ -108,6 +109,7 @@ class Exchange:
         self.head = head
         self.connection = connection
         self.client = connection.client
+        self._seen = 0
         self.upload = Upload(downstream, ended=head.end_stream, grpc=self.grpc)
         self.stats: MethodStats | None = None
         self.route: Route | None = None
@@ -343,12 +345,17 @@ class Exchange:
 
     def look(self, now: float, limit: float) -> None:
         """From the idle group: abort what has stood still for `limit` seconds."""
-        if self.moved or self.upload.moved:
+        if self._bytes_moved() or self.moved or self.upload.moved:
             self.moved = self.upload.moved = False
             self._still_since = now
         elif now - self._still_since >= limit:
             detail = "no byte moved within the idle timeout"
             self.abort(ProxyError(ErrorKind.IDLE_TIMEOUT, Side.INTERNAL, detail))
+
+    def _bytes_moved(self) -> bool:
+        """Whether any went straight on since the last look, which nobody else noticed."""
+        before, self._seen = self._seen, self.upload.received + self.response.bytes_out
+        return self._seen != before
 
     # --- what is said of it ---
 

@@ -25,8 +25,7 @@ class Response:
     """The downstream half of an exchange. `status` is 0 until a head went to the client.
 
     `first_byte` is when a backend's head did; None for an answer of ours. `grpc_status` is what a
-    backend ended with, None until then. `bytes_out` counts bytes of body, `messages` gRPC messages
-    (None for another protocol).
+    backend ended with, None until then. `messages` counts gRPC's (None for another protocol).
     """
 
     __slots__ = (
@@ -35,7 +34,8 @@ class Response:
         "_asked",
         "_downstream",
         "_grpc",
-        "bytes_out",
+        "_parts",
+        "_source",
         "first_byte",
         "grpc_status",
         "headers",
@@ -57,9 +57,15 @@ class Response:
         self.headers: Headers = []
         self.trailers: Headers = []
         self.messages: Counter | None = MessageCounter() if grpc else None
-        self.bytes_out = 0
+        self._parts = 0
+        self._source: Stream | None = None
         self.first_byte: float | None = None
         self.grpc_status: int | None = None
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes of body."""
+        return self._parts + (self._source.straight if self._source is not None else 0)
 
     def plain(self, downstream: Stream) -> Response:
         """Another for the same client, which does not speak gRPC."""
@@ -124,6 +130,12 @@ class Response:
         for data in parts:
             self._relayed(data)
 
+    def go_straight(self, upstream: Stream) -> None:
+        """The head is on its way: DATA that follows need not come by here."""
+        if self._source is None:
+            self._source = upstream
+            upstream.go_straight(self._downstream, self.messages)
+
     def relay_now(self, event: DataReceived) -> bool:
         """Hand it on if the client's window and room allow it at once."""
         data = event.data
@@ -141,7 +153,7 @@ class Response:
         self._relayed(event.data)
 
     def _relayed(self, data: bytes) -> None:
-        self.bytes_out += len(data)
+        self._parts += len(data)
         if self.messages is not None:
             self.messages.feed(data)
 
@@ -187,7 +199,7 @@ class Response:
         self.headers = headers
         self._downstream.send_headers(headers, end_stream=not body)
         if body:
-            self.bytes_out += len(body)
+            self._parts += len(body)
             self._downstream.send_data_nowait(body, end_stream=True)
 
     def _break_off(self, error: ProxyError) -> None:

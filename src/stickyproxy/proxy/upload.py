@@ -36,12 +36,13 @@ class Upload:
         "_downstream",
         "_due",
         "_kept",
+        "_parts",
         "_sent",
+        "_upstream",
         "ended",
         "messages",
         "mirror",
         "moved",
-        "received",
         "whole",
     )
 
@@ -49,13 +50,19 @@ class Upload:
         self.ended = ended
         self.whole = True
         self.moved = False
-        self.received = 0
+        self._parts = 0
+        self._upstream: Stream | None = None
         self.messages: Counter | None = MessageCounter() if grpc else None
         self.mirror: Mirror | None = None
         self._downstream = downstream
         self._kept: list[Part] = []
         self._due: deque[Part] | None = None
         self._sent = 0
+
+    @property
+    def received(self) -> int:
+        """Bytes of body."""
+        return self._parts + self._downstream.straight
 
     def take_ready(self) -> None:
         """Take in what has already arrived; the common unary request is complete by now."""
@@ -86,9 +93,12 @@ class Upload:
 
         `on_end` is told when the client's last part was received (not when it was sent).
         """
+        self._upstream = upstream  # until it is settled whether DATA goes straight
         while self._due:
             await self._pass_on(self._due.popleft(), upstream)
         while not self.ended:
+            if not self.whole:
+                self._go_straight()
             part = self._keep(await self._downstream.receive())
             if isinstance(part, TrailersReceived) or part.end_stream:
                 on_end()
@@ -122,12 +132,20 @@ class Upload:
             self._kept.clear()
             if self._sent:
                 self._downstream.grant(self._sent)
+            if not self._due:
+                self._go_straight()
+
+    def _go_straight(self) -> None:
+        """Nothing is kept any more: what comes need not come by here, if nobody else is told of it."""
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None and self.mirror is None:
+            self._downstream.go_straight(upstream, self.messages)
 
     def _keep(self, part: object) -> Part:
         self.moved = True
         if isinstance(part, DataReceived):
             self.ended = part.end_stream
-            self.received += len(part.data)
+            self._parts += len(part.data)
             if self.messages is not None:
                 self.messages.feed(part.data)
         elif isinstance(part, TrailersReceived):

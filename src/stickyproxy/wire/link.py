@@ -35,6 +35,7 @@ from stickyproxy.events import (
     WindowOpened,
 )
 from stickyproxy.model import Headers
+from stickyproxy.wire import bounds
 from stickyproxy.wire.beginnings import Beginnings, Serve, started_at_last
 from stickyproxy.wire.direct import READ_SIZE, receiver_of, sender_of, size_of_next
 from stickyproxy.wire.failures import broken, fail_all, lost, reason_of, reset_error
@@ -45,16 +46,6 @@ from stickyproxy.wire.waking import wake
 
 if TYPE_CHECKING:
     from trio.abc import Stream as Transport
-
-ROOM = 65_536
-"""Bytes handed to the codec and not yet to the socket above which senders wait."""
-OUTPUT_CAP = 262_144
-"""Above it the reader waits too: a peer that makes us write and does not read (CVE-2019-9517)."""
-LAST_FLUSH = 1.0
-"""Seconds for our last words to leave and to be read (Envoy's delayed_close is 1 s)."""
-WRITE_STALL = 60.0
-"""Seconds for one send (up to some 100 KB, so 2 KB/s) before a peer that hardly reads is given up."""
-DRAIN_PING = b"drain\0\0\0"
 
 
 class Link:
@@ -78,7 +69,8 @@ class Link:
         self._send_all = sender_of(transport)
         self.codec = codec
         self.streams: dict[int, Stream] = {}
-        self.queued = 0
+        self.room = bounds.ROOM + bounds.RESERVE
+        self._reserve = bounds.RESERVE
         self.requests = 0
         """Taken so far (server role)."""
         self.handed = 0
@@ -94,7 +86,7 @@ class Link:
         self._hung_up = hung_up
         self._guard = FloodGuard()
         self._cost = 0
-        self._turns: deque[Stream] = deque()
+        self.turns: deque[Stream] = deque()
         self._read_scope = trio.CancelScope()
         self._write_scope = trio.CancelScope(shield=True)
         self._reader: trio.lowlevel.Task | None = None
@@ -155,7 +147,7 @@ class Link:
         self._end()
         self._finishing = True
         self._wake_writer()
-        with trio.move_on_after(LAST_FLUSH, shield=True):
+        with trio.move_on_after(bounds.LAST_FLUSH, shield=True):
             await self._written.wait()
             self._write_scope.cancel()
             if self._torn:
@@ -170,11 +162,8 @@ class Link:
         fail_all(self.streams.values(), self._failing())
         self._tell()
 
-    def _lost(self, detail: str) -> ProxyError:
-        return lost(self.codec, detail)
-
     def _failing(self) -> ProxyError:
-        return self.failure or self._lost("the connection was lost")
+        return self.failure or lost(self.codec, "the connection was lost")
 
     def _tell(self) -> None:
         if self._changed is not None:
@@ -190,12 +179,12 @@ class Link:
                 await self._read_all()
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 self._peer_done = True
-                self.failure = self.failure or self._lost(reason_of(error))
+                self.failure = self.failure or lost(self.codec, reason_of(error))
 
     async def _read_all(self) -> None:
         receive, size = receiver_of(self.transport), READ_SIZE
         while not self.over:
-            if self.codec.paused or self.unsent() > OUTPUT_CAP:
+            if self.codec.paused or self.unsent() > bounds.OUTPUT_CAP:
                 await self._wait_for_room()
                 continue
             data = await receive(size)
@@ -203,7 +192,7 @@ class Link:
                 self._peer_done = True
             size = size_of_next(len(data), self._take(bytes(data)), self.codec.protocol)
             if not data:
-                self.failure = self.failure or self._lost("the connection was closed")
+                self.failure = self.failure or lost(self.codec, "the connection was closed")
                 return
 
     def _take(self, data: bytes) -> int:
@@ -213,6 +202,8 @@ class Link:
         if self.pulse is not None:
             self.pulse.heard = trio.current_time()
         events = self.codec.feed(data)
+        if self.codec.passed:
+            self._push_on()
         self._dispatch_all(events)
         cost = self.codec.cost
         if cost != self._cost:
@@ -220,7 +211,14 @@ class Link:
             self._cost = cost
         self.beginnings.serve(self._failing() if self.over else None)
         self._flush_answers()
-        return len(events)
+        return len(events) + self.codec.passed
+
+    def _push_on(self) -> None:
+        """DATA went straight on to other links."""
+        if self.pulse is not None:
+            self.pulse.proof = self.pulse.heard
+        for link in self.codec.take_stirred():
+            link.flush()
 
     def _flush_answers(self) -> None:
         """What the codec itself had to say to the input. Mostly nothing: then nobody is woken."""
@@ -235,7 +233,7 @@ class Link:
     def give_up(self, detail: str) -> None:
         """End a link whose peer asks too much of us."""
         self.codec.goaway(self.codec.last_peer_stream, H2Code.ENHANCE_YOUR_CALM)
-        self.failure = self.failure or self._lost(detail)
+        self.failure = self.failure or lost(self.codec, detail)
         self.close()
 
     async def _wait_for_room(self) -> None:
@@ -305,12 +303,12 @@ class Link:
             self._tell()
             return
         waiting = self.streams.get(event.stream_id)
-        if waiting is not None and waiting not in self._turns:
+        if waiting is not None and waiting not in self.turns:
             waiting.wake_sender()
 
     def _on_capacity(self, _: CapacityChanged) -> None:
         # New SETTINGS may have opened the window of every stream (RFC 9113 §6.9.2).
-        for stream in [s for s in self.streams.values() if s not in self._turns]:
+        for stream in [s for s in self.streams.values() if s not in self.turns]:
             stream.wake_sender()
         self._tell()
 
@@ -342,7 +340,7 @@ class Link:
             with self._write_scope:
                 await self._write_all()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self.failure = self.failure or self._lost(reason_of(error))
+            self.failure = self.failure or lost(self.codec, reason_of(error))
             self._peer_done = True
             if self.codec.client:
                 self._hear_out()
@@ -355,7 +353,7 @@ class Link:
         """A backend that no longer listens may have said why: a GOAWAY, an early response."""
         self.draining = True
         self._in_flight = 0
-        self._read_scope.deadline = trio.current_time() + LAST_FLUSH
+        self._read_scope.deadline = trio.current_time() + bounds.LAST_FLUSH
         self._wake_reader()
 
     async def _write_all(self) -> None:
@@ -383,12 +381,14 @@ class Link:
         return self._in_flight + len(self._backlog)
 
     async def _send(self, data: bytes) -> None:
-        self._in_flight, self.queued = len(data), 0
+        self._in_flight, self.room, self._reserve = len(data), bounds.ROOM, 0
         self.handed += len(data)
         self._writing_since = trio.current_time()
         await self._send_all(data)
         self._writing_since = None
         self._in_flight = 0
+        self.room += bounds.RESERVE
+        self._reserve = bounds.RESERVE
         self.pass_turn()
         if self._reader is not None:
             self._wake_reader()
@@ -400,20 +400,20 @@ class Link:
     # --- room: who may send next ---
 
     def uncrowded(self, more: int = 0) -> bool:
-        return self.queued + more < ROOM and not self._turns
+        return self.room > more + self._reserve and not self.turns
 
     def queue_for_turn(self, stream: Stream) -> None:
-        self._turns.append(stream)
+        self.turns.append(stream)
         self.pass_turn()
 
     def pass_turn(self) -> None:
         """Let the longest waiting stream send one chunk, if the link can take it."""
-        if self._turns and self.queued < ROOM and self.codec.window(0) > 0:
-            self._turns.popleft().wake_sender()
+        if self.turns and self.room > self._reserve and self.codec.window(0) > 0:
+            self.turns.popleft().wake_sender()
 
     def leave_turns(self, stream: Stream) -> None:
-        if stream in self._turns:
-            self._turns.remove(stream)
+        if stream in self.turns:
+            self.turns.remove(stream)
 
     # --- streams ---
 
@@ -459,11 +459,11 @@ class Link:
         self.draining = True
         self._drain_since = trio.current_time()
         self.codec.goaway(MAX_STREAM_ID, H2Code.NO_ERROR)
-        self.codec.ping(DRAIN_PING)
+        self.codec.ping(bounds.DRAIN_PING)
         self.flush()
 
     def _on_pong(self, event: PongReceived) -> None:
-        if event.payload == DRAIN_PING and self._drain_since is not None:
+        if event.payload == bounds.DRAIN_PING and self._drain_since is not None:
             self._last_goaway()
         elif event.payload == ASKING and self.pulse is not None:
             self.pulse.answer()
@@ -480,12 +480,12 @@ class Link:
 
     def tick(self, now: float, idle_timeout: float) -> None:
         """Once a second, from the worker's watch: what only time can tell."""
-        if self._writing_since is not None and now - self._writing_since > WRITE_STALL:
-            self.failure = self._lost("the peer does not read")
+        if self._writing_since is not None and now - self._writing_since > bounds.WRITE_STALL:
+            self.failure = lost(self.codec, "the peer does not read")
             self._write_scope.cancel()
             self.close()
         elif self.codec.paused and self._hung_up is not None and self._hung_up():
-            self.failure = self._lost("the peer hung up")
+            self.failure = lost(self.codec, "the peer hung up")
             self.close()
         elif self._drain_since is not None and now - self._drain_since > 1:
             self._last_goaway()  # the peer owes us the PING's answer for a second: go on without

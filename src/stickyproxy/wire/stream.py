@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from stickyproxy.codec.api import Counter, Straight
 from stickyproxy.errors import H2Code, ProxyError
 from stickyproxy.events import (
     DataReceived,
@@ -68,6 +69,7 @@ class Stream:
         "local_done",
         "on_doubt",
         "on_end",
+        "onward",
         "remote_done",
         "starter",
         "stream_id",
@@ -83,6 +85,7 @@ class Stream:
         self.on_doubt: Callable[[], None] | None = None
         self.on_end: Callable[[ProxyError], None] | None = None
         self.starter: Callable[[], None] | None = None
+        self.onward: Straight | None = None
         self._inbox: list[Received] = []  # a deque takes 760 bytes, empty or not
         self._read = 0
         self._receiver: trio.lowlevel.Task | None = None
@@ -160,6 +163,8 @@ class Stream:
         """The next event; raises the `ProxyError` that ended the stream."""
         while (event := self.receive_nowait()) is None:
             self._receiver = trio.lowlevel.current_task()
+            if self.onward is not None:
+                self.onward.open()
             await trio.lowlevel.wait_task_rescheduled(self._leave_receiving)
         return event
 
@@ -177,11 +182,15 @@ class Stream:
 
     def _leave_receiving(self, _: object) -> trio.lowlevel.Abort:
         self._receiver = None
+        if self.onward is not None:
+            self.onward.close()
         return trio.lowlevel.Abort.SUCCEEDED
 
     def _wake_receiver(self) -> None:
         task, self._receiver = self._receiver, None
         if task is not None:
+            if self.onward is not None:
+                self.onward.close()
             wake(task)
         elif self.starter is not None:
             self.start()
@@ -191,6 +200,25 @@ class Stream:
         starter, self.starter = self.starter, None
         if starter is not None:
             starter()
+
+    @property
+    def straight(self) -> int:
+        """Bytes of body that went straight on."""
+        return self.onward.passed if self.onward is not None else 0
+
+    def go_straight(self, into: Stream, counter: Counter | None) -> None:
+        """From now on DATA that comes while the receiver waits goes into `into`, as far as it may.
+
+        Only for who hands all of it on, in order, and grants it. Nothing, where the codecs cannot.
+        """
+        if type(self) is not Stream or type(into) is not Stream:
+            return
+        codec, other = self.link.codec, into.link.codec
+        self.onward = codec.straight(
+            self.stream_id, other, into.stream_id, link=into.link, counter=counter
+        )
+        if self.onward is not None and self._receiver is not None and not self._inbox:
+            self.onward.open()
 
     def grant(self, credit: int) -> None:
         """Give back credit for bytes that were handed on."""
@@ -215,7 +243,7 @@ class Stream:
         link = self.link
         link.codec.send_whole(self.stream_id, headers, parts, trailers)
         self._all_said()
-        link.queued += sum(map(len, parts))
+        link.room -= sum(map(len, parts))
         link.flush()
 
     def _all_said(self) -> None:
@@ -241,7 +269,7 @@ class Stream:
         link.codec.send_data(self.stream_id, data, end_stream)
         if end_stream:
             self._all_said()
-        link.queued += len(data)
+        link.room -= len(data)
         link.flush()
 
     async def send_data(self, data: bytes, end_stream: bool) -> None:
