@@ -86,6 +86,13 @@ _FLAGS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("max-header-count", "N", "fields of a header list (default 100)"),
         ("max-requests-per-connection", "N", "requests until it is sent away (default 1000000)"),
         ("request-headers-timeout", "S", "seconds for the head of a request (default 10)"),
+        ("proxy-header-timeout", "S", "seconds for a PROXY header (default 5)"),
+        ("tls-handshake-timeout", "S", "seconds for a TLS handshake (default 10)"),
+        ("first-byte-timeout", "S", "seconds that a new connection may be silent (default 60)"),
+        ("send-timeout", "S", "seconds for one send to a peer that hardly reads (default 60)"),
+        ("max-unsent-output", "BYTES", "a peer makes us write and does not read (default 262144)"),
+        ("work-budget", "MS", "CPU at once for what asks for nothing, then GOAWAY (default 100)"),
+        ("work-refill", "MS", "CPU a second by which that is filled again (default 50)"),
         ("request-body-timeout", "S", "seconds between two parts of a body, not gRPC's (default 60)"),
     ),
     "limits of the process": (

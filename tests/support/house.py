@@ -98,7 +98,7 @@ class House:
         self.metrics = Metrics()
         self.watch = LinkWatch()
         self.deadlines = Deadlines()
-        self.codecs = Codecs(plan.engine, plan.limits)
+        self.codecs = Codecs(plan.engine, plan.limits, allowed=plan.allowed)
         endpoints = (endpoint for cluster in plan.clusters for endpoint in cluster.endpoints)
         self.backends = {endpoint.key: Backend(self, endpoint.key) for endpoint in endpoints}
         self.clients: list[Peer] = []
@@ -127,14 +127,15 @@ class House:
             stats=self.metrics.process,
             conduct=plan.conduct,
             admission=plan.admission,
+            patience=plan.patience,
         )
 
     # --- who is here ---
 
-    def raw_client(self) -> Wire:
+    def raw_client(self, protocol: str = "auto") -> Wire:
         """The client's end of a connection that nobody speaks on yet."""
         here, there = wire_pair(self.plan.wire)
-        self.downstream.start_soon(self.server.serve_connection, here, "auto")
+        self.downstream.start_soon(self.server.serve_connection, here, protocol)
         return there
 
     async def client(self, protocol: str = "h2", limits: CodecLimits | None = None) -> Peer:

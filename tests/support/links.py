@@ -11,6 +11,7 @@ import trio
 from stickyproxy.codec.api import CodecLimits
 from stickyproxy.errors import ProxyError
 from stickyproxy.events import HeadReceived, RequestRejected
+from stickyproxy.wire.bounds import DEFAULT, Allowance
 from stickyproxy.wire.codecs import Codecs
 from stickyproxy.wire.link import Link
 from stickyproxy.wire.stream import Stream
@@ -62,6 +63,7 @@ async def joined(
     capacity: int = CAPACITY,
     idle_timeout: float = 3600.0,
     wait: bool = True,
+    allowed: Allowance = DEFAULT,
 ) -> AsyncIterator[Joined]:
     """With `serve` the link is a server's and the peer a client, else the other way round."""
     here, there = wire_pair(capacity)
@@ -72,11 +74,11 @@ async def joined(
     if serve is None:
         codec = ours.client(multiplexed=multiplexed, tls=False)
         peer = Peer(there, theirs.server(multiplexed=multiplexed, tls=False))
-        link = Link(here, codec)
+        link = Link(here, codec, allowed=allowed)
     else:
         codec = ours.server(multiplexed=multiplexed, tls=False)
         peer = Peer(there, theirs.client(multiplexed=multiplexed, tls=False))
-        link = Link(here, codec, serve=serve, rejected=rejected.append)
+        link = Link(here, codec, serve=serve, rejected=rejected.append, allowed=allowed)
     watch = LinkWatch(idle_timeout)
     watch.add(link)
     over = trio.Event()

@@ -21,7 +21,9 @@ from stickyproxy.model import (
 from stickyproxy.policy.maglev import MaglevTable
 from stickyproxy.policy.routes import Routes
 from stickyproxy.proxy.admission import Admission
+from stickyproxy.proxy.server import Patience
 from stickyproxy.rules import Cors, Redirect, RetryPolicy, Shadow, Upkeep
+from stickyproxy.wire.bounds import DEFAULT, Allowance
 from stickyproxy.wire.conduct import Conduct
 from support.wires import CAPACITY
 
@@ -78,6 +80,8 @@ class Plan:
     body_timeout: float = 0.0
     conduct: Conduct | None = None
     admission: Admission | None = None
+    patience: Patience | None = None
+    allowed: Allowance = DEFAULT
     retry: RetryPolicy | None = None
     idempotent: bool = False
 

@@ -299,6 +299,20 @@ def test_a_key_pair_comes_whole_and_readable(tmp_path: Path) -> None:
         ("max-connection-age", "old", "`old` is no number of seconds up to a day; right would be 600"),
         ("backend-ca", "/dev/zero", "/dev/zero cannot be read: it is a device, not a file"),
         ("max-connection-age-grace", "9", "is the time after --max-connection-age; add that, right"),
+        ("tls-handshake-timeout", "-0.1", "`-0.1` is no number of seconds up to a day"),
+        ("tls-handshake-timeout", "", "`` is no number of seconds up to a day"),
+        ("first-byte-timeout", "inf", "`inf` is no number of seconds up to a day"),
+        ("first-byte-timeout", "1m", "`1m` is no number of seconds up to a day"),
+        ("proxy-header-timeout", "86401", "`86401` is no number of seconds up to a day"),
+        ("send-timeout", "5 s s", "`5 s s` is no number of seconds up to a day"),
+        ("max-unsent-output", "65536", "`65536` is no whole number from 262144 to 1073741824"),
+        ("max-unsent-output", "256Ki", "`256Ki` is no whole number from 262144 to 1073741824"),
+        ("max-unsent-output", "999999999999", "`999999999999` is no whole number from 262144 to 1073741824"),
+        ("work-budget", "0.5", "`0.5` is no whole number from 1 to 60000"),
+        ("work-budget", "\u0661", "`\u0661` is no whole number from 1 to 60000"),
+        ("work-budget", "60001", "`60001` is no whole number from 1 to 60000"),
+        ("work-refill", "off", "`off` is no whole number from 0 to 1000"),
+        ("preserve-external-request-id", "maybe", "`maybe` is neither on nor off"),
         ("dns-refresh", "0", "`0` would ask DNS without pause; right would be 5"),
         ("max-header-count", "7", "`7` is no whole number from 8 to 100000"),
         ("backend-ca", "/none", "/none cannot be read: No such file or directory"),
@@ -368,6 +382,32 @@ def test_a_connections_age_is_in_seconds_or_off(said: str, age: float, written: 
     process = flagged(backend="a:1", max_connection_age=said, max_connection_age_grace=said).process
     assert (process.max_connection_age, process.max_connection_age_grace) == (age, age)
     assert written.load(f"{OURS}max-connection-age: {said}\n").process.max_connection_age == age
+
+
+LIMITS = (
+    "proxy_header_timeout",
+    "tls_handshake_timeout",
+    "first_byte_timeout",
+    "send_timeout",
+    "max_unsent_output",
+    "work_budget",
+)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_each_limit_of_a_connection_can_be_set_and_taken_away(written: Written, name: str) -> None:
+    option = name.replace("_", "-")
+    for said, meant in (("off", 0), ("300000" if "unsent" in name else "30", None)):
+        wanted = float(said) if meant is None else meant
+        assert getattr(flagged(backend="a:1", **{name: said}).process, name) == wanted
+        process = written.load(f"{OURS}{option}: {said}\n").process
+        assert getattr(process, name) == wanted
+
+
+def test_a_refill_of_no_budget_is_refused() -> None:
+    problem = refused(backend="a:1", work_budget="off", work_refill="10")
+
+    assert problem == "--work-refill: fills --work-budget again, which is off; right would be 100"
 
 
 def test_connections_grow_as_old_as_they_like_by_default() -> None:

@@ -246,7 +246,7 @@ async def test_our_bug_on_a_backends_link_ends_that_link_only(
         def stumble(_: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(link, "_dispatch_all", stumble)
+        monkeypatch.setattr(link, "hear", stumble)
         (await house.backend().linked()).ping(b"12345678")
         assert (await call.end()).grpc_status == b"14"
         await house.until(lambda: house.bugs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 
 import pytest
@@ -10,6 +11,7 @@ import trio
 from stickyproxy.errors import H2Code
 from stickyproxy.model import Headers
 from stickyproxy.proxy.admission import Admission
+from stickyproxy.proxy.server import Patience
 from stickyproxy.wire.conduct import Conduct
 from support import rawframes as raw
 from support.clock import on_jumping_clock
@@ -21,10 +23,14 @@ STRICT = Plan(conduct=Conduct(head_timeout=10, most_requests=3))
 
 
 async def read_to_end(wire: Wire) -> bytes:
-    said = b""
     with trio.fail_after(600):
-        while data := await wire.receive_some():
-            said += data
+        return await read_to_end_of(wire)
+
+
+async def read_to_end_of(wire: Wire) -> bytes:
+    said = b""
+    while data := await wire.receive_some():
+        said += data
     return said
 
 
@@ -48,7 +54,55 @@ async def test_a_head_that_does_not_end_ends_its_connection(engine: str, said: b
             assert [f.code for f in raw.parse(answer) if f.kind == raw.GOAWAY] == [
                 H2Code.ENHANCE_YOUR_CALM
             ]
+            assert house.rejected == []
+        else:
+            assert answer.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+            assert [event.status for event in house.rejected] == [408]
         assert house.left_behind() == []
+
+
+@on_jumping_clock
+async def test_a_second_head_that_does_not_end_is_told_so_behind_the_first_answer() -> None:
+    async with open_house(STRICT) as house:
+        house.nursery.start_soon(answer_all, house)
+        wire = house.raw_client()
+        await wire.send_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHo")
+        answers = await read_to_end(wire)
+        assert [line[9:12] for line in answers.split(b"\r\n") if line[:5] == b"HTTP/"] == [
+            b"200",
+            b"408",
+        ]
+        assert [dict(event.headers)[b":path"] for event in house.rejected] == [b"/b"]
+
+
+@on_jumping_clock
+async def test_who_is_served_slowly_is_told_no_408() -> None:
+    """The next head is half there while the answer before it takes its time."""
+    async with open_house(STRICT) as house:
+        wire = house.raw_client()
+        await wire.send_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHo")
+        got = await house.backend().request(1)
+        await trio.sleep(60)
+        assert house.rejected == []
+        got.respond(OK, end=True)
+        await wire.send_all(b"st: a\r\n\r\n")
+        (await house.backend().request(2)).respond(OK, end=True)
+
+
+@pytest.mark.parametrize("first_byte", [3.0, 0.0])
+@pytest.mark.parametrize("protocol", ["auto", "h2c"])
+@on_jumping_clock
+async def test_a_connection_that_says_nothing_is_closed(protocol: str, first_byte: float) -> None:
+    """Where HTTP/2 is known to come, nobody waits for the first bytes but the link itself."""
+    patience = Patience(first_byte=first_byte or math.inf)
+    plan = Plan(conduct=Conduct(first_byte=first_byte), patience=patience)
+    async with open_house(plan) as house:
+        wire = house.raw_client(protocol)
+        begun = trio.current_time()
+        with trio.move_on_after(600) as waiting:
+            await read_to_end_of(wire)
+        assert waiting.cancelled_caught is not bool(first_byte)
+        assert trio.current_time() - begun < 6 or not first_byte
 
 
 @on_jumping_clock

@@ -13,7 +13,6 @@ from stickyproxy.counters import ProcessStats
 from stickyproxy.events import HeadReceived
 from stickyproxy.model import Connection
 from stickyproxy.proxy.server import (
-    FIRST_BYTES_TIMEOUT,
     HANDSHAKE_TIMEOUT,
     PREFACE,
     Server,
@@ -21,6 +20,7 @@ from stickyproxy.proxy.server import (
 )
 from stickyproxy.wire.certificates import Certificates
 from stickyproxy.wire.codecs import Codecs
+from stickyproxy.wire.conduct import FIRST_BYTE
 from stickyproxy.wire.stream import Stream
 from stickyproxy.wire.watch import LinkWatch
 from support import rawframes as raw
@@ -164,7 +164,7 @@ async def test_who_says_nothing_is_closed_after_a_minute(said: bytes) -> None:
             assert (await all_of(wire))[:12] in (b"", b"HTTP/1.1 400")
         else:
             assert await all_of(wire) == b""
-            assert trio.current_time() - begun >= FIRST_BYTES_TIMEOUT
+            assert trio.current_time() - begun >= FIRST_BYTE
         await door.left()
         assert door.bugs == []
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import trio
 
 from stickyproxy.codec.api import MAX_STREAM_ID
 from stickyproxy.errors import ErrorKind, H2Code, ProxyError, Retry
 from stickyproxy.events import HeadReceived
-from stickyproxy.wire.bounds import OUTPUT_CAP, WRITE_STALL
+from stickyproxy.wire.bounds import OUTPUT_CAP, WRITE_STALL, Allowance
 from stickyproxy.wire.stream import Stream
 from support import rawframes as raw
 from support.clock import on_jumping_clock
@@ -146,10 +148,11 @@ async def test_nonsense_ends_in_words_that_arrive(server: bool) -> None:
         assert kinds(both) == [(0, H2Code.PROTOCOL_ERROR)]
 
 
+@pytest.mark.parametrize("unsent", [OUTPUT_CAP, 2 * OUTPUT_CAP])
 @on_jumping_clock
-async def test_a_peer_that_asks_and_never_reads_is_not_answered_for_ever() -> None:
+async def test_a_peer_that_asks_and_never_reads_is_not_answered_for_ever(unsent: int) -> None:
     """8 KB of answer for each small request; what is not sent yet has a bound."""
-    async with joined(serve=answer, capacity=1000) as both:
+    async with joined(serve=answer, capacity=1000, allowed=Allowance(unsent=unsent)) as both:
         both.peer.reading = False
         coder = raw.RawCoder()
         asked = 0
@@ -159,13 +162,26 @@ async def test_a_peer_that_asks_and_never_reads_is_not_answered_for_ever() -> No
                 asked += 1
         answered = both.link.codec.last_peer_stream // 2
         assert asked > answered
-        assert answered * 8000 < 3 * OUTPUT_CAP
+        assert unsent / 2 < answered * 8000 < 2 * unsent
         both.peer.reading = True
         await both.until(lambda: both.link.codec.last_peer_stream // 2 > answered)
 
 
+@pytest.mark.parametrize(("budget", "ends"), [(10_000, True), (100_000, False), (math.inf, False)])
 @on_jumping_clock
-async def test_a_peer_that_takes_nothing_for_a_minute_is_given_up() -> None:
+async def test_what_a_peer_may_cost_is_what_it_is_allowed(budget: float, ends: bool) -> None:
+    """2,000 PINGs are some 20 ms of work."""
+    async with joined(serve=answer, allowed=Allowance(work=budget, work_rate=0)) as both:
+        await both.peer.wire.send_all(raw.ping(b"12345678") * 2000)
+        await trio.sleep(1)
+        assert both.link.over is ends
+        if ends:
+            assert kinds(both) == [(0, H2Code.ENHANCE_YOUR_CALM)]
+
+
+@pytest.mark.parametrize("stall", [5.0, WRITE_STALL])
+@on_jumping_clock
+async def test_a_peer_that_takes_nothing_for_so_long_is_given_up(stall: float) -> None:
     heard: list[ProxyError] = []
 
     async def pour(stream: Stream, _: HeadReceived) -> None:
@@ -177,10 +193,10 @@ async def test_a_peer_that_takes_nothing_for_a_minute_is_given_up() -> None:
         finally:
             stream.close()
 
-    async with joined(serve=pour, capacity=10_000) as both:
+    async with joined(serve=pour, capacity=10_000, allowed=Allowance(write_stall=stall)) as both:
         both.peer.reading = False
         both.peer.request(GET, end=True)
-        assert WRITE_STALL < await ended(both, within=70) < WRITE_STALL + 4
+        assert stall < await ended(both, within=70) < stall + 4
         assert [error.kind for error in heard] == [ErrorKind.CLIENT_GONE]
 
 

@@ -200,6 +200,13 @@ class Codec(Protocol):
         """Server role: a request's head has begun and is not whole."""
         ...
 
+    def refuse_head(self) -> Sequence[Event]:
+        """Server role: answer a head that does not end, where there is a word for it: 408 in HTTP/1.1,
+
+        and it is over. HTTP/2: nothing; a GOAWAY says it.
+        """
+        ...
+
     @property
     def last_peer_stream(self) -> int:
         """Highest stream id that the peer opened and we took, for the final GOAWAY."""

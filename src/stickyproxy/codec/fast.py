@@ -245,6 +245,9 @@ class FastCodec(Receiver):
     def amid_head(self) -> bool:
         return self._block is not None
 
+    def refuse_head(self) -> Sequence[Event]:
+        return ()
+
     @property
     def last_peer_stream(self) -> int:
         return self.last_taken

@@ -299,6 +299,13 @@ class Receiver:
         events.append(rejected)
         self._end()
 
+    def refuse_head(self) -> Sequence[Event]:
+        """408, as nginx and Envoy say it; nothing where no head has begun (RFC 9110 §15.5.9)."""
+        events: list[Event] = []
+        if self._phase is Phase.HEAD and self._inbox and not (self.client or self._over):
+            self._refuse(HeadError(408, "the head of a request does not end"), events)
+        return events
+
     # --- bodies in ---
 
     def _read_body(self, events: list[Event]) -> None:

@@ -124,13 +124,12 @@ class Ledger:
 class FloodGuard:
     """A bucket of CPU microseconds for what a peer makes us do in vain.
 
-    100 ms in one go (1,500 cancelled requests, 10,000 PINGs), refilled at 5 % of a core: twice what
-    Envoy lets through before it calls it a rapid reset (500 requests within a second).
+    `capacity` in one go, refilled by `refill` a second; `math.inf` is no limit.
     """
 
     __slots__ = ("_capacity", "_last", "_level", "_refill")
 
-    def __init__(self, capacity: float = 100_000, refill: float = 50_000) -> None:
+    def __init__(self, capacity: float, refill: float) -> None:
         self._capacity = capacity
         self._refill = refill
         self._level = capacity

@@ -181,6 +181,9 @@ class ReferenceCodec:
     def amid_head(self) -> bool:
         return self._engine.incoming_buffer.amid_block
 
+    def refuse_head(self) -> Sequence[Event]:
+        return ()
+
     @property
     def last_peer_stream(self) -> int:
         return self._engine.last_taken

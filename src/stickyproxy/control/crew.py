@@ -26,10 +26,11 @@ from stickyproxy.control.entry import Entry
 from stickyproxy.control.gossip import Gossip
 from stickyproxy.control.hand import Hand, start
 from stickyproxy.control.keys import default_pair, load_certificates
+from stickyproxy.control.limits import limits_of
 from stickyproxy.control.publication import Publisher
 from stickyproxy.control.spread import Spread
 from stickyproxy.control.tally import Tally
-from stickyproxy.control.worker import limits_of, serve_pages
+from stickyproxy.control.worker import serve_pages
 from stickyproxy.errors import ConfigError
 from stickyproxy.model import Connection, Snapshot
 from stickyproxy.proxy.server import ServeStream

@@ -23,12 +23,12 @@ import trio
 
 from stickyproxy import logs
 from stickyproxy.accesslog import Record
-from stickyproxy.codec.api import CodecLimits
 from stickyproxy.config.load import Settings
 from stickyproxy.config.process.settings import ProcessSettings
 from stickyproxy.control.doors import Door, Way
 from stickyproxy.control.keys import default_context, load_certificates
 from stickyproxy.control.levelling import send_away
+from stickyproxy.control.limits import allowance_of, conduct_of, limits_of, patience_of
 from stickyproxy.control.pressure import Pressure, default_mark
 from stickyproxy.control.upkeep import BACK, Refusals, Teller, sweep
 from stickyproxy.counters import ProcessStats
@@ -55,7 +55,6 @@ from stickyproxy.upstream.sweep import Sweep
 from stickyproxy.wire.age import AgeLimit
 from stickyproxy.wire.certificates import Certificates
 from stickyproxy.wire.codecs import Codecs
-from stickyproxy.wire.conduct import Conduct
 from stickyproxy.wire.stream import Stream
 from stickyproxy.wire.watch import LinkWatch
 
@@ -89,7 +88,10 @@ class Worker:
         self.watch = LinkWatch()
         self._settings = settings
         self._codecs = Codecs(
-            settings.codec, limits_of(settings), loads.workers if loads is not None else 1
+            settings.codec,
+            limits_of(settings),
+            loads.workers if loads is not None else 1,
+            allowance_of(settings),
         )
         self._reporter = Reporter(metrics, write_record)
         self._deadlines = Deadlines()
@@ -274,9 +276,8 @@ class Worker:
             stats=self.metrics.process,
             tls=self._certificates,
             age=self._age_limit(),
-            conduct=Conduct(
-                self._settings.request_headers_timeout, self._settings.max_requests_per_connection
-            ),
+            conduct=conduct_of(self._settings),
+            patience=patience_of(self._settings),
             admission=self._admission,
             announced_from=announcers(self._settings.proxy_protocol_from),
             idle_timeout=lambda: context.snapshot.edge.idle_timeout,
@@ -413,14 +414,6 @@ def _exchanges(context: Context, connection: Connection) -> ServeStream:
         return Exchange(context, stream, head, connection).serve()
 
     return serve_stream
-
-
-def limits_of(settings: ProcessSettings) -> CodecLimits:
-    return CodecLimits(
-        max_concurrent_streams=settings.max_concurrent_streams,
-        max_header_list=settings.max_header_list,
-        max_header_count=settings.max_header_count,
-    )
 
 
 def exhausted(error: OSError) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -16,24 +16,31 @@ from stickyproxy.wire.age import AgeLimit
 from stickyproxy.wire.beginnings import Serve
 from stickyproxy.wire.certificates import Certificates
 from stickyproxy.wire.codecs import Codecs
-from stickyproxy.wire.conduct import Conduct
+from stickyproxy.wire.conduct import FIRST_BYTE, Conduct
 from stickyproxy.wire.direct import READ_SIZE
 from stickyproxy.wire.hello import TLS_HANDSHAKE, UNRECOGNIZED_NAME, Replayed, read_hello
 from stickyproxy.wire.link import Link
-from stickyproxy.wire.proxy_protocol import ProxyHeaderError, announced
+from stickyproxy.wire.proxy_protocol import TIMEOUT, ProxyHeaderError, announced
 from stickyproxy.wire.sockets import peer_of
 from stickyproxy.wire.tls import client_cert_of
 from stickyproxy.wire.watch import LinkWatch
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113 §3.4
 HANDSHAKE_TIMEOUT = 10.0
-"""Seconds for a TLS handshake (Envoy's edge guide gives it as long)."""
+"""Seconds (Envoy's edge guide gives it as long)."""
 ALERT_TIMEOUT = 1.0
 """Seconds for the last word of a handshake that failed; a few bytes into a socket's buffer."""
-FIRST_BYTES_TIMEOUT = 60.0
-"""Seconds until the first request bytes; browsers and balancers open connections ahead of need."""
 
 ServeStream = Serve
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds for what comes before a first request; `math.inf` is no limit."""
+
+    announcement: float = TIMEOUT
+    handshake: float = HANDSHAKE_TIMEOUT
+    first_byte: float = FIRST_BYTE
 
 
 class Server:
@@ -43,6 +50,7 @@ class Server:
     `serve` makes, for a connection, what runs for each of its requests. `rejected` hears of requests
     that never became a stream, with the protocol's name; `bug` of what should not have happened.
     `age` None lets connections live for ever; `conduct` and `admission` None limit nothing.
+    `patience` None: the default one.
     `idle_timeout` (seconds, None: an hour) is asked for each. `announced_from` says whether who
     connects from an address begins with a PROXY header, and is believed.
     """
@@ -63,6 +71,7 @@ class Server:
         announced_from: Callable[[str], bool] = lambda _: False,
         idle_timeout: Callable[[], float | None] = lambda: None,
         listener: str = "",
+        patience: Patience | None = None,
     ) -> None:
         self.links: set[Link] = set()
         self.draining = False
@@ -77,6 +86,7 @@ class Server:
         self._announced_from = announced_from
         self._idle_timeout = idle_timeout
         self._listener = listener
+        self._patience = patience or Patience()
         self.tls = tls
 
     async def serve_connection(self, stream: trio.abc.Stream, protocol: str) -> None:
@@ -101,7 +111,7 @@ class Server:
         peer = peer_of(stream)
         if self._announced_from(peer.remote_ip):
             try:
-                peer = await announced(stream, peer)
+                peer = await announced(stream, peer, within=self._patience.announcement)
             except ProxyHeaderError:
                 self._stats.downstream_protocol_errors_total += 1
                 return
@@ -134,6 +144,7 @@ class Server:
             serve=self._serve_of(connection),
             rejected=lambda event: self._rejected(event, connection, name),
             hung_up=_hang_up_of(stream),
+            allowed=self._codecs.allowed,
         )
         self.links.add(link)
         self._watch.add(link, *self._limits, idle_timeout=self._idle_timeout())
@@ -157,7 +168,7 @@ class Server:
             return await self._secure(stream, tls, b"")
         if protocol == "h2c":
             return stream, True, b"", ""
-        initial = await _first_bytes(stream)
+        initial = await _first_bytes(stream, self._patience.first_byte)
         if not initial:
             return stream, None, b"", ""
         if initial[0] == TLS_HANDSHAKE and protocol == "auto" and tls:
@@ -168,7 +179,7 @@ class Server:
         self, stream: trio.abc.Stream, tls: Certificates, initial: bytes
     ) -> tuple[trio.abc.Stream, bool, bytes, str]:
         try:
-            with trio.fail_after(HANDSHAKE_TIMEOUT):
+            with trio.fail_after(self._patience.handshake):
                 secured, name = await _handshake(stream, tls, initial)
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             self._stats.downstream_handshake_failures_total += 1
@@ -213,10 +224,10 @@ async def _tell_why(secured: trio.SSLStream[trio.abc.Stream], stream: trio.abc.S
             await stream.send_all(alert)
 
 
-async def _first_bytes(stream: trio.abc.Stream) -> bytes:
+async def _first_bytes(stream: trio.abc.Stream, within: float) -> bytes:
     """Enough to tell HTTP/2's preface from an HTTP/1.1 request; b"" when nothing came."""
     initial = b""
-    with trio.move_on_after(FIRST_BYTES_TIMEOUT):
+    with trio.move_on_after(within):
         while len(initial) < len(PREFACE) and PREFACE.startswith(initial):
             data = await stream.receive_some(READ_SIZE)
             if not data:

@@ -162,7 +162,7 @@ class Dialler:
 
         protocol = self.spec.protocol
         codec = self.codecs.client(multiplexed=protocol.multiplexed, tls=protocol.tls)
-        link = Link(transport, codec, changed=changed)
+        link = Link(transport, codec, changed=changed, allowed=self.codecs.allowed)
         upkeep = self.spec.upkeep
         limit = Lifetime(upkeep.max_lifetime or math.inf, pool)
         self.watch.add(link, limit, settling, idle_timeout=upkeep.idle_timeout)

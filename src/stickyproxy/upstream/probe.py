@@ -195,7 +195,7 @@ class _Asker:
             if link.over or link.codec.capacity() > 0:
                 settled.set()
 
-        link = self._link = Link(transport, codec, changed=changed)
+        link = self._link = Link(transport, codec, changed=changed, allowed=codecs.allowed)
         self._nursery.start_soon(link.run)
         changed(link)  # HTTP/1.1 is ready at once, HTTP/2 after the server's SETTINGS
         await settled.wait()

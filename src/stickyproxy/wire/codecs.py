@@ -9,6 +9,7 @@ from stickyproxy.codec.fast import FastCodec
 from stickyproxy.codec.http1 import Http1Codec
 from stickyproxy.codec.limits import WHOLE_MARK, CreditMark
 from stickyproxy.codec.reference import ReferenceCodec
+from stickyproxy.wire.bounds import DEFAULT, Allowance
 
 HTTP2_ENGINES: dict[str, type[FastCodec | ReferenceCodec]] = {
     "fast": FastCodec,
@@ -19,15 +20,22 @@ HTTP2_ENGINES: dict[str, type[FastCodec | ReferenceCodec]] = {
 class Codecs:
     """Makes the codecs of one worker; they share its `CreditMark`, a part of the whole if it is one
 
-    of `workers`.
+    of `workers`. `allowed` is for the links that they speak on.
 
     Raises:
         KeyError: for the name of an engine that there is not; `config` refuses it before.
 
     """
 
-    def __init__(self, engine: str, limits: CodecLimits, workers: int = 1) -> None:
+    def __init__(
+        self,
+        engine: str,
+        limits: CodecLimits,
+        workers: int = 1,
+        allowed: Allowance = DEFAULT,
+    ) -> None:
         self.limits = limits
+        self.allowed = allowed
         self._engine = HTTP2_ENGINES[engine]
         self._mark = CreditMark(WHOLE_MARK // workers)
 

@@ -52,7 +52,7 @@ class Link:
     """`serve(stream, head)` is called for each request (server role); None towards a backend.
 
     `rejected(event)` hears of requests that never became a stream. `changed(link)` hears, towards a
-    backend, that capacity changed or that the link is closing or gone.
+    backend, that capacity changed or that the link is closing or gone. `allowed`: what it may hold and cost.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Link:
         rejected: Callable[[RequestRejected], None] | None = None,
         changed: Callable[[Link], None] | None = None,
         hung_up: Callable[[], bool] | None = None,
+        allowed: bounds.Allowance = bounds.DEFAULT,
     ) -> None:
         self.transport = transport
         self._send_all = sender_of(transport)
@@ -84,14 +85,14 @@ class Link:
         self.beginnings = Beginnings(serve)
         self._changed = changed
         self._hung_up = hung_up
-        self._guard = FloodGuard()
-        self._cost = 0
+        self._allowed = allowed
+        self._guard, self._cost = FloodGuard(allowed.work, allowed.work_rate), 0
         self.turns: deque[Stream] = deque()
         self._read_scope = trio.CancelScope()
         self._write_scope = trio.CancelScope(shield=True)
         self._reader: trio.lowlevel.Task | None = None
         self._writer: trio.lowlevel.Task | None = None
-        self._writing_since: float | None = None
+        self._writing_since = bounds.NEVER
         self._in_flight = 0
         self._backlog = bytearray()
         self._written = trio.Event()
@@ -184,7 +185,7 @@ class Link:
     async def _read_all(self) -> None:
         receive, size = receiver_of(self.transport), READ_SIZE
         while not self.over:
-            if self.codec.paused or self.unsent() > bounds.OUTPUT_CAP:
+            if self.codec.paused or self.unsent() > self._allowed.unsent:
                 await self._wait_for_room()
                 continue
             data = await receive(size)
@@ -204,7 +205,7 @@ class Link:
         events = self.codec.feed(data)
         if self.codec.passed:
             self._push_on()
-        self._dispatch_all(events)
+        self.hear(events)
         cost = self.codec.cost
         if cost != self._cost:
             self._charge(cost - self._cost)
@@ -251,7 +252,7 @@ class Link:
 
     # --- events ---
 
-    def _dispatch_all(self, events: Sequence[Event]) -> None:
+    def hear(self, events: Sequence[Event]) -> None:
         for event in events:
             self._dispatch[type(event)](event)
         self.beginnings.all_is_read()
@@ -327,7 +328,7 @@ class Link:
         if self._writer is not None:
             self._wake_writer()
         if self.codec.buffered:
-            self._dispatch_all(self.codec.resume())
+            self.hear(self.codec.resume())
             self.beginnings.serve_later()
 
     def _wake_writer(self) -> None:
@@ -385,8 +386,7 @@ class Link:
         self.handed += len(data)
         self._writing_since = trio.current_time()
         await self._send_all(data)
-        self._writing_since = None
-        self._in_flight = 0
+        self._writing_since, self._in_flight = bounds.NEVER, 0
         self.room += bounds.RESERVE
         self._reserve = bounds.RESERVE
         self.pass_turn()
@@ -480,7 +480,7 @@ class Link:
 
     def tick(self, now: float, idle_timeout: float) -> None:
         """Once a second, from the worker's watch: what only time can tell."""
-        if self._writing_since is not None and now - self._writing_since > bounds.WRITE_STALL:
+        if now - self._writing_since > self._allowed.write_stall:
             self.failure = lost(self.codec, "the peer does not read")
             self._write_scope.cancel()
             self.close()

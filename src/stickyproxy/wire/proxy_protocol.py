@@ -32,11 +32,13 @@ class ProxyHeaderError(Exception):
     """There is no header, or it is none."""
 
 
-async def announced(stream: trio.abc.Stream, connection: Connection) -> Connection:
+async def announced(
+    stream: trio.abc.Stream, connection: Connection, *, within: float = TIMEOUT
+) -> Connection:
     """`connection` with the ends that the header names; as it is where it names none.
 
     Raises:
-        ProxyHeaderError: what came is no header, or none came in time.
+        ProxyHeaderError: what came is no header, or none came in time (`within` seconds).
 
     """
 
@@ -50,10 +52,10 @@ async def announced(stream: trio.abc.Stream, connection: Connection) -> Connecti
         return data
 
     try:
-        with trio.fail_after(TIMEOUT):
+        with trio.fail_after(within):
             ends = await read_header(read)
     except trio.TooSlowError:
-        raise ProxyHeaderError(f"no PROXY header within {TIMEOUT:g} s") from None
+        raise ProxyHeaderError(f"no PROXY header within {within:g} s") from None
     if ends is None:
         return connection
     remote, local = ends

@@ -25,6 +25,7 @@ _KIN = (
     frozenset(("backend", "policy", "sticky", "allow-upgrade")),
     frozenset(("drain-delay", "drain-timeout")),
     frozenset(("max-connection-age", "max-connection-age-grace")),
+    frozenset(("work-budget", "work-refill")),
     frozenset(("kubernetes", "kubeconfig", "kube-context", "kube-namespace", "kube-secrets")),
 )
 """Options that are judged beside each other."""

@@ -127,14 +127,19 @@ def process_settings(options: Options) -> ProcessSettings:
         max_requests_per_connection=options.one(
             "max-requests-per-connection", _limit, base.max_requests_per_connection
         ),
-        request_headers_timeout=options.one(
-            "request-headers-timeout",
-            _age(base.request_headers_timeout),
-            base.request_headers_timeout,
+        request_headers_timeout=_limited(
+            options, "request-headers-timeout", base.request_headers_timeout
         ),
-        request_body_timeout=options.one(
-            "request-body-timeout", _age(base.request_body_timeout), base.request_body_timeout
+        request_body_timeout=_limited(options, "request-body-timeout", base.request_body_timeout),
+        proxy_header_timeout=_limited(options, "proxy-header-timeout", base.proxy_header_timeout),
+        tls_handshake_timeout=_limited(
+            options, "tls-handshake-timeout", base.tls_handshake_timeout
         ),
+        first_byte_timeout=_limited(options, "first-byte-timeout", base.first_byte_timeout),
+        send_timeout=_limited(options, "send-timeout", base.send_timeout),
+        max_unsent_output=options.one("max-unsent-output", _unsent, base.max_unsent_output),
+        work_budget=options.one("work-budget", _budget, base.work_budget),
+        work_refill=options.one("work-refill", _number(0, 1000), base.work_refill),
         max_memory=options.one("max-memory", _memory, base.max_memory),
         proxy_protocol_from=tuple(options.each("proxy-protocol-from", _network)),
         preserve_external_request_id=options.one(
@@ -157,6 +162,7 @@ def process_settings(options: Options) -> ProcessSettings:
     )
     _check_kubernetes(options, settings)
     _check_age(options, settings)
+    _check_budget(options, settings)
     _check_addresses(options, settings)
     return settings
 
@@ -225,6 +231,16 @@ def _check_age(options: Options, settings: ProcessSettings) -> None:
     if settings.max_connection_age_grace and "max-connection-age" not in options.given:
         message = "is the time after --max-connection-age; add that, right would be 600"
         options.wrong("max-connection-age-grace", message)
+
+
+def _limited(options: Options, name: str, default: float) -> float:
+    """Seconds, 0 for no limit."""
+    return options.one(name, _age(default), default)
+
+
+def _check_budget(options: Options, settings: ProcessSettings) -> None:
+    if "work-refill" in options.given and not settings.work_budget:
+        options.wrong("work-refill", "fills --work-budget again, which is off; right would be 100")
 
 
 def _check_kubernetes(options: Options, settings: ProcessSettings) -> None:
@@ -358,6 +374,16 @@ def _number(least: int, most: int) -> Callable[[str], int]:
 def _limit(text: str) -> int:
     """0: none."""
     return 0 if text.lower() in _OFF else _number(1, 2**31 - 1)(text)
+
+
+def _unsent(text: str) -> int:
+    """Bytes; 0: any number. Less than that would hold up those whose answers are large."""
+    return 0 if text.lower() in _OFF else _number(1 << 18, 1 << 30)(text)
+
+
+def _budget(text: str) -> int:
+    """Milliseconds; 0: no limit."""
+    return 0 if text.lower() in _OFF else _number(1, 60_000)(text)
 
 
 _UNITS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}

@@ -26,7 +26,8 @@ class ProcessSettings:
     `backend_insecure` are already contained in the clusters, `idempotent` in the route of `--backend`;
     they stand here to be shown.
     `workers` 0 is as many as cores. Of the limits on clients (`max_connections` to
-    `request_body_timeout`) 0 is none. `max_memory` is of each worker, in bytes: 0 is none, -1 as much
+    `work_budget`) 0 is none. `work_budget` is milliseconds of CPU at once, `work_refill` those a second.
+    `max_memory` is of each worker, in bytes: 0 is none, -1 as much
     as `control.pressure` finds right.
     `preserve_external_request_id` None leaves it to the Module.
     `kube_namespace` is `all`, or "" for the one we live in (the kubeconfig context's).
@@ -60,6 +61,13 @@ class ProcessSettings:
     max_requests_per_connection: int = 1_000_000
     request_headers_timeout: float = 10.0
     request_body_timeout: float = 60.0
+    proxy_header_timeout: float = 5.0
+    tls_handshake_timeout: float = 10.0
+    first_byte_timeout: float = 60.0
+    send_timeout: float = 60.0
+    max_unsent_output: int = 262_144
+    work_budget: int = 100
+    work_refill: int = 50
     max_memory: int = -1
     proxy_protocol_from: tuple[str, ...] = ()
     preserve_external_request_id: bool | None = None

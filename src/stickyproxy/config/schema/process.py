@@ -228,6 +228,57 @@ class ProcessSpec(Struct, frozen=True, rename=lambda name: name.replace("_", "-"
             "(`idle_timeout_ms` holds them). `off`: no limit. Default 60 (nginx's)."
         ),
     ] = UNSET
+    proxy_header_timeout: Annotated[
+        Number | str | bool | UnsetType,
+        Meta(
+            description="Seconds for a PROXY header, where one must come first. `off`: no limit. Default "
+            "5: a balancer sends it with its first segment, and may have to send that again."
+        ),
+    ] = UNSET
+    tls_handshake_timeout: Annotated[
+        Number | str | bool | UnsetType,
+        Meta(
+            description="Seconds for a client's TLS handshake. `off`: no limit. Default 10 (Envoy's edge "
+            "guide)."
+        ),
+    ] = UNSET
+    first_byte_timeout: Annotated[
+        Number | str | bool | UnsetType,
+        Meta(
+            description="Seconds that a new connection may be silent, to a second or two. `off`: no "
+            "limit. Default 60: browsers and balancers open connections ahead of need."
+        ),
+    ] = UNSET
+    send_timeout: Annotated[
+        Number | str | bool | UnsetType,
+        Meta(
+            description="Seconds for one send of up to some 100 KB to a peer of either side that hardly "
+            "reads; then its connection is closed. `off`: no limit. Default 60 (nginx's)."
+        ),
+    ] = UNSET
+    max_unsent_output: Annotated[
+        int | str | bool | UnsetType,
+        Meta(
+            description="Bytes that a peer of either side makes us write and does not read (answers to "
+            "PING and SETTINGS, resets) above which nothing more is read of it; from 262144, as bodies "
+            "may take that much. `off`: any number. Default 262144: 10,000 frames that nobody needed."
+        ),
+    ] = UNSET
+    work_budget: Annotated[
+        int | str | bool | UnsetType,
+        Meta(
+            description="Milliseconds of CPU at once that a connection of either side may cost by what "
+            "asks for nothing: resets, PINGs, SETTINGS, empty frames. Beyond it is GOAWAY 11. `off`: no "
+            "limit. Default 100: 1,500 cancelled requests or 10,000 PINGs."
+        ),
+    ] = UNSET
+    work_refill: Annotated[
+        int | UnsetType,
+        Meta(
+            description="Milliseconds of CPU a second by which that budget is filled again, 0 to 1000. "
+            "Default 50: 5 % of a core, twice what Envoy lets through before it calls it a rapid reset."
+        ),
+    ] = UNSET
     max_memory: Annotated[
         int | str | bool | UnsetType,
         Meta(
