@@ -15,10 +15,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from stickyproxy import demo_play
-from stickyproxy.demo_calls import CALLS_PER_USER, CALLS_WITHOUT, USERS, Answers, call_everything
-from stickyproxy.demo_children import Child, DemoError
-from stickyproxy.demo_servers import SERVICE, EchoReply, EchoRequest, start
+from stickyproxy.demo import play as demo_play
+from stickyproxy.demo.calls import CALLS_PER_USER, CALLS_WITHOUT, USERS, Answers, call_everything
+from stickyproxy.demo.children import Child, DemoError
+from stickyproxy.demo.servers import SERVICE, EchoReply, EchoRequest, start
 
 DEMO = [sys.executable, "-m", "stickyproxy", "demo"]
 

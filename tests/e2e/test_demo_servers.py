@@ -9,11 +9,11 @@ import sys
 
 import grpc
 
-from stickyproxy.demo_servers import SERVICE, EchoReply, EchoRequest
+from stickyproxy.demo.servers import SERVICE, EchoReply, EchoRequest
 
 
 def test_at_an_address_of_its_own_it_outlives_its_stdin_and_ends_by_sigterm() -> None:
-    command = [sys.executable, "-m", "stickyproxy.demo_servers", "pod-1", "127.0.0.1:0"]
+    command = [sys.executable, "-m", "stickyproxy.demo.servers", "pod-1", "127.0.0.1:0"]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -13,9 +13,9 @@ from typing import Any
 import grpc
 import pytest
 
-from stickyproxy.demo_children import Child
-from stickyproxy.demo_servers import SERVICE as ECHO
-from stickyproxy.demo_servers import EchoReply, EchoRequest
+from stickyproxy.demo.children import Child
+from stickyproxy.demo.servers import SERVICE as ECHO
+from stickyproxy.demo.servers import EchoReply, EchoRequest
 from support import rawframes as raw
 from support.grpc_backends import PATIENCE, Client, Kind, connected, running_backends
 from support.grpc_calls import access_line, answer_of, grpc_message, grpc_request, request_id, told
@@ -49,7 +49,7 @@ def dead_port() -> Iterator[str]:
 @contextmanager
 def mortal_server() -> Iterator[tuple[Child, str]]:
     """A server in a process of its own, which can be killed, and its address."""
-    server = Child("pod", "stickyproxy.demo_servers", "pod")
+    server = Child("pod", "stickyproxy.demo.servers", "pod")
     try:
         yield server, server.address()
     finally:

@@ -15,7 +15,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from stickyproxy.demo_servers import SERVICE, start
+from stickyproxy.demo.servers import SERVICE, start
 from support.grpc_backends import PATIENCE
 from support.grpcurl import BUILD_TIMEOUT, find_grpcurl
 from support.proxy_process import ProxyProcess, running_proxy

@@ -412,7 +412,7 @@ def test_workers_that_cannot_begin_are_told_in_one_line_and_the_code_is_2() -> N
     """The command of a worker is replaced by one that fails."""
     script = (
         "import sys\n"
-        "from stickyproxy.control import hand\n"
+        "from stickyproxy.control.workers import hand\n"
         "hand.command = lambda: [sys.executable, '-c', 'raise SystemExit(3)']\n"
         "from stickyproxy.cli import main\n"
         "sys.exit(main(['run', '--backend', '127.0.0.1:1', '--bind', '127.0.0.1:0',"

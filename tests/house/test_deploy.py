@@ -13,13 +13,13 @@ import pytest
 import yaml
 
 from stickyproxy.cli import main
-from stickyproxy.cli_arguments import flags_of, parse
-from stickyproxy.cli_settings import read_settings
+from stickyproxy.cli.arguments import flags_of, parse
+from stickyproxy.cli.settings import read_settings
 from stickyproxy.config.cluster.objects import decode_object
 from stickyproxy.config.process.layers import OPTIONS
 from stickyproxy.config.process.settings import ProcessSettings
 from stickyproxy.config.schema import crds
-from stickyproxy.control.admin import PROBES
+from stickyproxy.control.admin.app import PROBES
 from stickyproxy.control.cluster import WRITTEN_KINDS
 from stickyproxy.control.discovery.kube_resources import GROUP_KINDS, INGRESSES, SERVICES
 from support import manifests

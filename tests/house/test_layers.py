@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
     "": set(),
 }
-"""A room is the first name below `stickyproxy`; `cli_x` and `demo_x` belong to `cli` and `demo`."""
+"""A room is the first name below `stickyproxy`."""
 
 SOLE_IMPORTERS: dict[str, tuple[str, ...]] = {
     "h2": ("codec.",),
@@ -48,7 +48,7 @@ SOLE_IMPORTERS: dict[str, tuple[str, ...]] = {
     "hyperframe": ("codec.",),
     "h11": ("codec.http1",),
     "kubernetes": ("control.discovery.",),
-    "trio_websocket": ("proxy.websocket", "control.admin"),
+    "trio_websocket": ("proxy.websocket", "control.admin."),
     "re2": ("policy.", "config.fields."),
     "xxhash": ("policy.",),
     "yaml": (
@@ -57,7 +57,7 @@ SOLE_IMPORTERS: dict[str, tuple[str, ...]] = {
         "control.discovery.kube_config",  # only catches its errors
     ),
     "prometheus_client": ("exposition",),
-    "grpc": ("demo_",),
+    "grpc": ("demo.",),
 }
 """Third-party packages that only modules whose names (below `stickyproxy.`) begin so may import."""
 
@@ -70,9 +70,7 @@ WORLD = {"trio", "asyncio", "logging", "selectors", "socket", "ssl", "threading"
 
 def room_of(module: str) -> str:
     """`stickyproxy.policy.maglev` -> `policy`."""
-    room = module.removeprefix(HOUSE).removeprefix(".").partition(".")[0]
-    head = room.partition("_")[0]
-    return head if head in ("cli", "demo") else room
+    return module.removeprefix(HOUSE).removeprefix(".").partition(".")[0]
 
 
 def imports(module: str, source: str, *, is_package: bool = False) -> Iterator[str]:
@@ -229,7 +227,7 @@ def test_every_folder_of_the_source_was_read() -> None:
         ("stickyproxy.codec.reference", "import h11"),
         ("stickyproxy.control.worker", "from kubernetes import client"),
         ("stickyproxy.proxy.exchange", "import re2"),
-        ("stickyproxy.proxy.exchange", "from stickyproxy.control.admin import Admin"),
+        ("stickyproxy.proxy.exchange", "from stickyproxy.control.admin.app import Admin"),
         ("stickyproxy.demo", "from stickyproxy.cli import main"),
         ("stickyproxy.utils", "import os"),
         (
@@ -253,7 +251,7 @@ def test_a_wall_broken_through_is_found(module: str, source: str) -> None:
         ("stickyproxy.control.discovery.kubernetes", "from kubernetes import client"),
         ("stickyproxy.control.worker", "import trio, time, logging"),
         ("stickyproxy.cli", "from stickyproxy import __version__, demo"),
-        ("stickyproxy.demo_play", "from stickyproxy.demo_calls import call_everything"),
+        ("stickyproxy.demo.play", "from stickyproxy.demo.calls import call_everything"),
     ],
 )
 def test_what_the_table_allows_is_not_complained_of(module: str, source: str) -> None:

@@ -16,7 +16,7 @@ import trustme
 
 from stickyproxy import __version__
 from stickyproxy.cli import main
-from stickyproxy.cli_arguments import COMMANDS, parser
+from stickyproxy.cli.arguments import COMMANDS, parser
 from stickyproxy.config.process.layers import OPTIONS
 from stickyproxy.policy.maglev import MaglevTable
 from support.written import DATA, mapping

@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from stickyproxy.cli_top import screen
+from stickyproxy.cli.top import screen
 from stickyproxy.control.live.sample import EndpointSample, Owned, Sample, account, take
 from support.adminview import View
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from stickyproxy.control.admin import PROBES, AdminApp, AdminResponse
-from stickyproxy.control.admin_pages import REDACTED, plain
+from stickyproxy.control.admin.app import PROBES, AdminApp, AdminResponse
+from stickyproxy.control.admin.pages import REDACTED, plain
 from stickyproxy.model import Headers
 from stickyproxy.rules import HealthCheck, HttpCheck
 from support.adminview import SECRET, View

@@ -7,8 +7,8 @@ from grpc_health.v1 import health_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyproxy.control.admin import AdminApp, AdminResponse
-from stickyproxy.control.admin_health import parse_check
+from stickyproxy.control.admin.app import AdminApp, AdminResponse
+from stickyproxy.control.admin.health import parse_check
 from support.adminview import View
 
 CHECK = "/grpc.health.v1.Health/Check"

@@ -12,8 +12,8 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyproxy.control import orders
-from stickyproxy.control.bus import Bus, Unpacker, packed
+from stickyproxy.control.workers import orders
+from stickyproxy.control.workers.bus import Bus, Unpacker, packed
 from stickyproxy.edge import Pem, ServerTls
 
 SAID = [orders.Beat(), orders.Applied(3, 1.5), orders.Report(1, {"a": [1]}, {})]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import cast
 
-from stickyproxy.control.gossip import Gossip
-from stickyproxy.control.hand import Hand
-from stickyproxy.control.orders import News
+from stickyproxy.control.workers.gossip import Gossip
+from stickyproxy.control.workers.hand import Hand
+from stickyproxy.control.workers.orders import News
 from stickyproxy.health.changes import Change, What
 from stickyproxy.model import Cluster, ClusterSpec, Endpoint, Snapshot, UpstreamProtocol
 from stickyproxy.policy.routes import Routes

@@ -11,8 +11,8 @@ import pytest
 import trio
 import trio.testing
 
-from stickyproxy.control import handover
-from stickyproxy.control.handover import UNANSWERED, Given, Giver, Taker
+from stickyproxy.control.workers import handover
+from stickyproxy.control.workers.handover import UNANSWERED, Given, Giver, Taker
 
 
 class Way:

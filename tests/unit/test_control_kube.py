@@ -17,7 +17,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from stickyproxy import logs
 from stickyproxy.config.load import Settings
 from stickyproxy.config.process.settings import ProcessSettings
-from stickyproxy.control import admin_pages
+from stickyproxy.control.admin import pages as admin_pages
 from stickyproxy.control.knowledge import Knowledge
 from stickyproxy.control.kube import FIRST_ANSWER, Kube
 from stickyproxy.control.snapshots import MERGE

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from stickyproxy.control.bus import Unpacker, packed
-from stickyproxy.control.publication import SAME, Publication, Publisher, apply, difference
+from stickyproxy.control.workers.bus import Unpacker, packed
+from stickyproxy.control.workers.publication import SAME, Publication, Publisher, apply, difference
 from stickyproxy.edge import Front, HostRule, Pem, ServerTls
 from stickyproxy.model import (
     Cluster,

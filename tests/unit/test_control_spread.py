@@ -5,8 +5,8 @@ from __future__ import annotations
 import trio
 import trio.testing
 
-from stickyproxy.control.handover import Given
-from stickyproxy.control.spread import Spread
+from stickyproxy.control.workers.handover import Given
+from stickyproxy.control.workers.spread import Spread
 
 
 class Worker:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import cast
 
-from stickyproxy.control import orders
-from stickyproxy.control.hand import Hand
-from stickyproxy.control.tally import Tally
+from stickyproxy.control.workers import orders
+from stickyproxy.control.workers.hand import Hand
+from stickyproxy.control.workers.tally import Tally
 from stickyproxy.health.changes import Seen
 
 EJECTED = Seen("/failed_outlier_check", "ejected: consecutive_5xx")

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import pytest
 import trio
 
-from stickyproxy.control.admin import LIVE_PAGES, AdminResponse
-from stickyproxy.control.admin_live import AdminLive, foreign
+from stickyproxy.control.admin.app import LIVE_PAGES, AdminResponse
+from stickyproxy.control.admin.live import AdminLive, foreign
 from stickyproxy.control.explain import Request
 from stickyproxy.control.live.ask import Asked, query_of
 from stickyproxy.control.live.drawing import drawn

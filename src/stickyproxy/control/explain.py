@@ -1,6 +1,6 @@
 """Which backend a request takes and why, with the real policies.
 
-The clusters are handed in: `cli_explain` builds them as the proxy would, over all endpoints as if
+The clusters are handed in: `cli.explain` builds them as the proxy would, over all endpoints as if
 healthy; a running proxy has its own.
 """
 

@@ -11,7 +11,7 @@ from stickyproxy.config.load import Settings
 from stickyproxy.control.discovery.kube_reflector import ReflectorState
 from stickyproxy.control.knowledge import Knowledge
 from stickyproxy.control.kube import Kube
-from stickyproxy.control.tally import Tally
+from stickyproxy.control.workers.tally import Tally
 from stickyproxy.edge import Front
 from stickyproxy.health.changes import HEALTHY, Seen
 from stickyproxy.metrics import Metrics
@@ -28,7 +28,7 @@ class Suspects(Protocol):
 
 
 class ProcessView:
-    """`control.admin_pages.AdminView` of a process, and of its workers' if it has such (`tally`)."""
+    """`control.admin.pages.AdminView` of a process, and of its workers' if it has such (`tally`)."""
 
     def __init__(
         self,

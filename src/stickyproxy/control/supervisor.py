@@ -22,12 +22,11 @@ from stickyproxy.config.cluster.status import Combined, Status
 from stickyproxy.config.load import Settings
 from stickyproxy.config.process.settings import ProcessSettings
 from stickyproxy.control import garbage
-from stickyproxy.control.admin import TOKEN_ENV, AdminApp
-from stickyproxy.control.admin_live import AdminLive, run_feed
-from stickyproxy.control.admin_server import admin_server
+from stickyproxy.control.admin.app import TOKEN_ENV, AdminApp
+from stickyproxy.control.admin.live import AdminLive, run_feed
+from stickyproxy.control.admin.server import admin_server
 from stickyproxy.control.cluster import ClusterConfig
 from stickyproxy.control.cores import cores
-from stickyproxy.control.crew import Crew
 from stickyproxy.control.doors import Listening
 from stickyproxy.control.files import FileWatch
 from stickyproxy.control.knowledge import Knowledge
@@ -37,6 +36,7 @@ from stickyproxy.control.ports import Ports, announce, open_bind
 from stickyproxy.control.reaper import reap_orphans
 from stickyproxy.control.state import ProcessView
 from stickyproxy.control.worker import Worker
+from stickyproxy.control.workers.crew import Crew
 from stickyproxy.errors import ConfigError
 from stickyproxy.logs import OperatorLog, Output
 from stickyproxy.metrics import Metrics

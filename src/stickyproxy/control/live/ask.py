@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from urllib.parse import parse_qsl, urlencode
 
-from stickyproxy.control.admin_pages import AdminView
+from stickyproxy.control.admin.pages import AdminView
 from stickyproxy.control.explain import Answer, Request, Unknown, World, explain, lines
 from stickyproxy.model import Cluster, ClusterSpec, Endpoint
 

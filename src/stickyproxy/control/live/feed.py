@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import trio
 
-from stickyproxy.control.admin_pages import AdminView
+from stickyproxy.control.admin.pages import AdminView
 from stickyproxy.control.live.changes import changes
 from stickyproxy.control.live.sample import Owned, Sample, account, take
 from stickyproxy.model import Cluster, Table

@@ -1,6 +1,6 @@
 """One worker of several: a process that the supervisor started, and that ends with it.
 
-`python -m stickyproxy.control.worker_process BUS HANDOVER LOADS`, three descriptors that it inherited.
+`python -m stickyproxy.control.workers.process BUS HANDOVER LOADS`, three descriptors that it inherited.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import trio
 from stickyproxy import logs
 from stickyproxy.accesslog import Record, render_json, render_text, shorten
 from stickyproxy.config.process.settings import ProcessSettings
-from stickyproxy.control import garbage, orders
-from stickyproxy.control.bus import Bus
-from stickyproxy.control.handed import Handed
-from stickyproxy.control.handover import Taker
-from stickyproxy.control.publication import Publication, apply
+from stickyproxy.control import garbage
 from stickyproxy.control.worker import Worker
+from stickyproxy.control.workers import orders
+from stickyproxy.control.workers.bus import Bus
+from stickyproxy.control.workers.handed import Handed
+from stickyproxy.control.workers.handover import Taker
+from stickyproxy.control.workers.publication import Publication, apply
 from stickyproxy.counters import ProcessStats
 from stickyproxy.edge import ServerTls
 from stickyproxy.errors import ConfigError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stickyproxy.cli_settings import aligned
+from stickyproxy.cli.settings import aligned
 from stickyproxy.config.load import Settings, front_warnings
 from stickyproxy.edge import Front, HostRule, ListenerSpec, shown_for
 

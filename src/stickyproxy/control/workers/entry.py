@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import trio
 
-from stickyproxy.control.handover import Given
-from stickyproxy.control.orders import DoorSpec
-from stickyproxy.control.spread import Spread
 from stickyproxy.control.worker import exhausted
+from stickyproxy.control.workers.handover import Given
+from stickyproxy.control.workers.orders import DoorSpec
+from stickyproxy.control.workers.spread import Spread
 from stickyproxy.wire.silence import silence
 from stickyproxy.wire.sockets import accept_loop, accept_pending
 

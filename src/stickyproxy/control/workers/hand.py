@@ -12,9 +12,9 @@ from pathlib import Path
 
 import trio
 
-from stickyproxy.control import handover, orders
-from stickyproxy.control.bus import Bus
-from stickyproxy.control.handover import Given, Giver
+from stickyproxy.control.workers import handover, orders
+from stickyproxy.control.workers.bus import Bus
+from stickyproxy.control.workers.handover import Given, Giver
 
 STOP_PATIENCE = 3.0
 """Seconds that a worker may take to end when it is told to end now: its log lines have two."""
@@ -187,7 +187,7 @@ async def start(
 def command() -> list[str]:
     """The same interpreter; the folder we were called from is none to import from."""
     isolated = "-I" if sys.flags.isolated else "-P"
-    return [sys.executable, isolated, "-m", "stickyproxy.control.worker_process"]
+    return [sys.executable, isolated, "-m", "stickyproxy.control.workers.process"]
 
 
 def environment() -> dict[str, str]:

@@ -17,6 +17,6 @@ def main(once: bool) -> int:
     if any(importlib.util.find_spec(name) is None for name in _EXTRA):
         print("demo: grpcio is missing: pip install 'stickyproxy[demo]'", file=sys.stderr)
         return 2
-    from stickyproxy.demo_play import play  # noqa: PLC0415  # it needs the extra
+    from stickyproxy.demo.play import play  # noqa: PLC0415  # it needs the extra
 
     return play(once=once)

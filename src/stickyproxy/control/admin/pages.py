@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from stickyproxy import __version__
 from stickyproxy.config.cluster.status import CURRENT, RUNNING, Status
 from stickyproxy.config.load import Settings
-from stickyproxy.control.admin_front import front_dump
+from stickyproxy.control.admin.front import front_dump
 from stickyproxy.control.discovery.kube_reflector import ReflectorState
 from stickyproxy.counters import EndpointStats, ProcessStats
 from stickyproxy.edge import Front

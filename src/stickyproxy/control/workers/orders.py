@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from stickyproxy.config.process.settings import ProcessSettings
-from stickyproxy.control.publication import Publication
+from stickyproxy.control.workers.publication import Publication
 from stickyproxy.edge import ListenerSpec, Pem, ServerTls
 from stickyproxy.health.changes import Change, Seen
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from stickyproxy import exposition
-from stickyproxy.control import admin_pages as pages
-from stickyproxy.control.admin_health import is_grpc, respond_grpc
-from stickyproxy.control.admin_pages import AdminView
+from stickyproxy.control.admin import pages
+from stickyproxy.control.admin.health import is_grpc, respond_grpc
+from stickyproxy.control.admin.pages import AdminView
 from stickyproxy.model import Headers
 
 TOKEN_ENV = "STICKYPROXY_ADMIN_TOKEN"  # noqa: S105 - the variable's name
@@ -41,7 +41,7 @@ LIVE_PAGES = {
     "/explain": "which endpoint a request gets now, and why (?path=/&header=x-user-id:alice)",
     "/shares.svg": "a cluster's hash table as a picture (?cluster=NAME)",
 }
-"""Which `admin_live` answers."""
+"""Which `admin.live` answers."""
 
 
 class AdminResponse(NamedTuple):

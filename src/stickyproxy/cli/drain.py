@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import time
 
-from stickyproxy.cli_admin import ask
+from stickyproxy.cli.admin import ask
 from stickyproxy.config.text.addresses import show_bind
 from stickyproxy.model import Bind
 

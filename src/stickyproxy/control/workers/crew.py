@@ -19,18 +19,18 @@ import trio
 from stickyproxy import logs
 from stickyproxy.config.load import Settings
 from stickyproxy.config.process.settings import ProcessSettings
-from stickyproxy.control import orders
-from stickyproxy.control.bus import packed
 from stickyproxy.control.doors import Listening
-from stickyproxy.control.entry import Entry
-from stickyproxy.control.gossip import Gossip
-from stickyproxy.control.hand import Hand, start
 from stickyproxy.control.keys import default_pair, load_certificates
 from stickyproxy.control.limits import limits_of
-from stickyproxy.control.publication import Publisher
-from stickyproxy.control.spread import Spread
-from stickyproxy.control.tally import Tally
 from stickyproxy.control.worker import serve_pages
+from stickyproxy.control.workers import orders
+from stickyproxy.control.workers.bus import packed
+from stickyproxy.control.workers.entry import Entry
+from stickyproxy.control.workers.gossip import Gossip
+from stickyproxy.control.workers.hand import Hand, start
+from stickyproxy.control.workers.publication import Publisher
+from stickyproxy.control.workers.spread import Spread
+from stickyproxy.control.workers.tally import Tally
 from stickyproxy.errors import ConfigError
 from stickyproxy.model import Connection, Snapshot
 from stickyproxy.proxy.server import ServeStream

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from stickyproxy.control import orders
-from stickyproxy.control.hand import Hand
+from stickyproxy.control.workers import orders
+from stickyproxy.control.workers.hand import Hand
 from stickyproxy.health.changes import What
 from stickyproxy.model import Snapshot
 

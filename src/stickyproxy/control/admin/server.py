@@ -5,10 +5,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Awaitable, Callable
 
-from stickyproxy.control.admin import AdminApp, AdminResponse
-from stickyproxy.control.admin_health import reads_body
-from stickyproxy.control.admin_live import AdminLive
-from stickyproxy.control.admin_socket import is_websocket
+from stickyproxy.control.admin.app import AdminApp, AdminResponse
+from stickyproxy.control.admin.health import reads_body
+from stickyproxy.control.admin.live import AdminLive
+from stickyproxy.control.admin.websocket import is_websocket
 from stickyproxy.errors import H2Code, ProxyError
 from stickyproxy.events import DataReceived, HeadReceived
 from stickyproxy.model import Connection, Headers

@@ -1,6 +1,6 @@
 """A real gRPC server to put behind the proxy: an echo service, reflection, health. Needs grpcio.
 
-    python -m stickyproxy.demo_servers NAME [ADDRESS]
+    python -m stickyproxy.demo.servers NAME [ADDRESS]
 
 It listens on a free loopback port, says which on stdout in the proxy's own log form, and ends when
 its stdin does, so that it never outlives whoever started it. At an ADDRESS of its own (in a pod) it

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from stickyproxy.demo_servers import SERVICE, EchoReply, EchoRequest
+from stickyproxy.demo.servers import SERVICE, EchoReply, EchoRequest
 
 HEADER = "x-user-id"
 USERS = ("alice", "bob", "carol", "dave", "erin", "frank")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from stickyproxy.control import orders
-from stickyproxy.control.hand import Hand
+from stickyproxy.control.workers import orders
+from stickyproxy.control.workers.hand import Hand
 from stickyproxy.counters import WorkerStats
 from stickyproxy.health.changes import Seen
 from stickyproxy.metrics import Metrics

@@ -8,7 +8,7 @@ import socket
 
 from stickyproxy.config.process.settings import DEFAULT_ADMIN
 from stickyproxy.config.text.addresses import parse_admin, show_bind
-from stickyproxy.control.admin import TOKEN_ENV
+from stickyproxy.control.admin.app import TOKEN_ENV
 from stickyproxy.model import Bind
 
 ANSWER_WITHIN = 5.0

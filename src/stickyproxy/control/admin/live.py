@@ -15,9 +15,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import trio
 
-from stickyproxy.control import admin_socket
-from stickyproxy.control.admin import LIVE_PAGES, AdminResponse, body_fields
-from stickyproxy.control.admin_pages import AdminView
+from stickyproxy.control.admin.app import LIVE_PAGES, AdminResponse, body_fields
+from stickyproxy.control.admin.pages import AdminView
+from stickyproxy.control.admin.websocket import Gone, websocket
 from stickyproxy.control.live import page
 from stickyproxy.control.live.ask import Asked, answer_json, answer_lines
 from stickyproxy.control.live.drawing import drawn
@@ -62,13 +62,13 @@ class AdminLive:
         as_html = parse_qs(query).get("as") == ["html"]
         try:
             await self._tell(stream, head, as_html=as_html)
-        except* admin_socket.Gone:
+        except* Gone:
             pass
         return None
 
     async def _tell(self, stream: Stream, head: HeadReceived, *, as_html: bool) -> None:
         with self._feed.watching():
-            async with admin_socket.websocket(stream, head) as connection:
+            async with websocket(stream, head) as connection:
                 serial = 0
                 while True:
                     told = await self._feed.after(serial)

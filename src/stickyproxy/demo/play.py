@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from stickyproxy.demo_calls import HEADER, USERS, Answers, call_everything
-from stickyproxy.demo_children import Child, DemoError
-from stickyproxy.demo_servers import SERVICE
+from stickyproxy.demo.calls import HEADER, USERS, Answers, call_everything
+from stickyproxy.demo.children import Child, DemoError
+from stickyproxy.demo.servers import SERVICE
 
 BACKENDS = ("pod-1", "pod-2", "pod-3")
 
@@ -63,7 +63,7 @@ def _family() -> Iterator[list[Child]]:
 
 def _play(children: list[Child], *, once: bool) -> int:
     print("starting three gRPC servers, and the proxy in front ...", flush=True)
-    servers = [_start(children, name, "stickyproxy.demo_servers", name) for name in BACKENDS]
+    servers = [_start(children, name, "stickyproxy.demo.servers", name) for name in BACKENDS]
     addresses = [server.address() for server in servers]
     proxy = _start(children, "the proxy", "stickyproxy", *_proxy_arguments(addresses))
     bind, admin = proxy.address(), proxy.address("admin_listening")

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from stickyproxy import __version__
-from stickyproxy.cli_arguments import COMMANDS, USAGE, UsageError, flags_of, parse
-from stickyproxy.cli_explain import resolve_name, world_of
-from stickyproxy.cli_front import front_tables, warnings_of
-from stickyproxy.cli_settings import config_paths, print_config, read_settings, table
+from stickyproxy.cli.arguments import COMMANDS, USAGE, UsageError, flags_of, parse
+from stickyproxy.cli.explain import resolve_name, world_of
+from stickyproxy.cli.front import front_tables, warnings_of
+from stickyproxy.cli.settings import config_paths, print_config, read_settings, table
 from stickyproxy.config.load import Settings
 from stickyproxy.config.text.addresses import show_bind
 from stickyproxy.control.explain import Answer, Request, explain, head_of, lines
@@ -145,7 +145,7 @@ def _request(options: argparse.Namespace) -> Request:
 def _explain_there(options: argparse.Namespace) -> int:
     """On the tables of a running proxy, and with the health that it knows of."""
     admin = _admin(options, "explain")
-    from stickyproxy.cli_admin import UnreachableError, get  # noqa: PLC0415 (the admin port's modules)
+    from stickyproxy.cli.admin import UnreachableError, get  # noqa: PLC0415 (the admin port's modules)
     from stickyproxy.control.live.ask import query_of  # noqa: PLC0415 (as above)
 
     try:
@@ -173,7 +173,7 @@ def _print_answer(options: argparse.Namespace, answer: Answer, *, reaches: bool)
 
 
 def _admin(options: argparse.Namespace, command: str) -> Bind:
-    from stickyproxy.cli_admin import admin_of  # noqa: PLC0415 (brings the admin port's modules)
+    from stickyproxy.cli.admin import admin_of  # noqa: PLC0415 (brings the admin port's modules)
 
     said = options.admin[-1] if isinstance(options.admin, list) else options.admin
     try:
@@ -190,7 +190,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _drain(options: argparse.Namespace) -> int:
     admin = _admin(options, "drain")
-    from stickyproxy.cli_drain import drain  # noqa: PLC0415 (brings the admin port's modules)
+    from stickyproxy.cli.drain import drain  # noqa: PLC0415 (brings the admin port's modules)
 
     return _told("drain", drain(admin, wait=options.wait))
 
@@ -200,7 +200,7 @@ def _top(options: argparse.Namespace) -> int:
     if importlib.util.find_spec("rich") is None:
         _tell("stickyproxy top: it needs the package rich: pip install 'stickyproxy[top]'")
         return 2
-    from stickyproxy.cli_top import top  # noqa: PLC0415 (needs the extra `top`)
+    from stickyproxy.cli.top import top  # noqa: PLC0415 (needs the extra `top`)
 
     return _told("top", top(admin, once=options.once))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 import trio
 
 from stickyproxy.control.doors import Door
-from stickyproxy.control.orders import DoorSpec
+from stickyproxy.control.workers.orders import DoorSpec
 from stickyproxy.edge import ListenerSpec
 from stickyproxy.proxy.server import Server
 
