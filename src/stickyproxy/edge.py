@@ -118,7 +118,8 @@ class ListenerSpec:
     """A port to be opened on all addresses. `protocol` is `auto` or `clear`, as in `model.Bind`.
 
     `hosts` None: there are no Hosts anywhere, every Mapping is reachable. `l7_depth` are proxies
-    before us that are believed. `max_streams` None: the process's. `beside`: it is no Listener, but a
+    before us that are believed. `proxied`: balancers begin each connection with a PROXY header.
+    `max_streams` None: the process's. `beside`: it is no Listener, but a
     port that a Host or TLSContext asks for, and takes no bind's place.
     """
 
@@ -130,6 +131,7 @@ class ListenerSpec:
     max_streams: int | None = None
     hosts: tuple[HostRule, ...] | None = None
     beside: bool = False
+    proxied: bool = False
 
 
 @dataclass(frozen=True, slots=True)

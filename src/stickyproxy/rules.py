@@ -231,6 +231,7 @@ class EdgePolicy:
 
     `idle_timeout` in seconds ends a client's connection without streams; None: an hour.
     `preserve_request_id`: an `x-request-id` is kept whoever sent it, else only a trusted hop's.
+    `proxy_protocol`: balancers begin each connection with a PROXY header, on all ports.
     `client_cert` is Envoy's mode of `x-forwarded-client-cert`, `client_cert_details` what is said there.
     """
 
@@ -239,5 +240,6 @@ class EdgePolicy:
     gate: GateRules = field(default_factory=GateRules)
     idle_timeout: float | None = None
     preserve_request_id: bool = False
+    proxy_protocol: bool = False
     client_cert: str = "SANITIZE"
     client_cert_details: tuple[str, ...] = ()

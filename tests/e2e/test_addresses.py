@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,68 @@ def test_a_trusted_balancer_that_leaves_its_header_out_is_not_served(proxy: Prox
             assert plain.recv(100) == b""
         except ConnectionResetError:
             return
+
+
+# --- ports that say so ---
+
+
+def listener(port: int, how: str) -> str:
+    rest = "securityModel: INSECURE\nhostBinding: {namespace: {from: ALL}}\n"
+    return document("Listener", f"l{port}", f"port: {port}\n{how}\n{rest}")
+
+
+def seen_from(web: EchoBackend, port: int, header: bytes) -> str:
+    """The client's address as the backend was told it; "" if the request was not served."""
+    web.requests.clear()
+    with connect(port, TRUSTED) as plain:
+        plain.sendall(header + b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        with suppress(ConnectionResetError):
+            while plain.recv(65_536):
+                pass
+    return dict(web.requests[-1]["headers"])["x-forwarded-for"] if web.requests else ""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_listener_with_proxy_believes_balancers_nearby_and_one_without_does_not(
+    web: EchoBackend, tmp_path: Path, workers: str
+) -> None:
+    ports = [free_port() for _ in range(3)]
+    hows = ("protocolStack: [PROXY, HTTP, TCP]", "protocol: HTTPPROXY", "protocol: HTTP")
+    config = tmp_path / "edge.yaml"
+    config.write_text(
+        "".join(listener(port, how) for port, how in zip(ports, hows, strict=True))
+        + mapping("m", "/", f"http://{web.address}")
+    )
+    with running_proxy(str(config), "--workers", workers, binds=()) as proxy:
+        proxy.wait_for_event("listening", 3)
+        assert [seen_from(web, port, V2) for port in ports] == ["203.0.113.7", "203.0.113.7", ""]
+        assert [seen_from(web, port, b"") for port in ports] == ["", "", TRUSTED]
+
+
+def test_who_is_named_is_believed_and_nearby_others_are_not(
+    web: EchoBackend, tmp_path: Path
+) -> None:
+    port = free_port()
+    config = tmp_path / "edge.yaml"
+    how = "protocolStack: [PROXY, HTTP, TCP]"
+    config.write_text(listener(port, how) + mapping("m", "/", f"http://{web.address}"))
+    flags = ("--proxy-protocol-from", "192.0.2.0/24")
+    with running_proxy(str(config), *flags, binds=()):
+        assert seen_from(web, port, V1) == ""
+        assert seen_from(web, port, b"") == TRUSTED
+
+
+def test_a_module_that_uses_the_proxy_protocol_has_it_on_every_port(
+    web: EchoBackend, tmp_path: Path
+) -> None:
+    config = tmp_path / "module.yaml"
+    config.write_text(
+        "---\napiVersion: getambassador.io/v3alpha1\nkind: Module\nmetadata: {name: ambassador}\n"
+        "spec: {config: {use_proxy_proto: true}}\n" + mapping("m", "/", f"http://{web.address}")
+    )
+    with running_proxy(str(config)) as proxy:
+        assert seen_from(web, proxy.port, V1) == "203.0.113.7"
+        assert seen_from(web, proxy.port, b"") == ""
 
 
 # --- certificates of clients ---

@@ -515,6 +515,7 @@ def test_the_module_makes_the_rules_of_the_edge(written: Written) -> None:
         reject_requests_with_escaped_slashes="true",
         strip_matching_host_port="true",
         preserve_external_request_id="true",
+        use_proxy_proto="true",
         headers_with_underscores_action="DROP_HEADER",
         server_name="gate",
         listener_idle_timeout_ms="90000",
@@ -532,6 +533,7 @@ def test_the_module_makes_the_rules_of_the_edge(written: Written) -> None:
         ),
         idle_timeout=90.0,
         preserve_request_id=True,
+        proxy_protocol=True,
     )
 
 

@@ -307,6 +307,27 @@ def test_an_unnamed_secret_is_never_looked_into(written: Written) -> None:
 # --- Listeners ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("said", "protocol", "proxied"),
+    [
+        ("protocolStack: [PROXY, HTTP, TCP]", "clear", True),
+        ("protocolStack: [PROXY, TLS, HTTP, TCP]", "auto", True),
+        ("protocolStack: [TLS, PROXY, HTTP, TCP]", "auto", True),
+        ("protocol: HTTPPROXY", "clear", True),
+        ("protocol: HTTPSPROXY", "auto", True),
+        ("protocolStack: [TLS, HTTP, TCP]", "auto", False),
+        ("protocol: HTTPS", "auto", False),
+    ],
+)
+def test_a_listener_may_have_proxy_headers_before(
+    written: Written, said: str, protocol: str, proxied: bool
+) -> None:
+    text = document("Listener", "l", LISTENER.replace("protocol: HTTPS", said))
+    [listener] = written.load(text).front.listeners
+
+    assert (listener.protocol, listener.proxied) == (protocol, proxied)
+
+
 def test_a_listener_is_a_port_with_its_hosts(written: Written) -> None:
     text = (
         document("Host", "a", "hostname: a.example\n" + ROUTED, "labels: {edge: one}")
@@ -351,9 +372,18 @@ def test_an_explicit_bind_stands_beside_listeners(written: Written) -> None:
         (("protocol: HTTPS", "protocol: TCP"), "spec.protocol: TCP is not served"),
         (("protocol: HTTPS", ""), "spec: needs protocol or protocolStack, and not both"),
         (
-            ("protocol: HTTPS", "protocolStack: [PROXY, HTTP, TCP]"),
-            "spec.protocolStack: PROXY, HTTP, TCP is not served",
+            ("protocol: HTTPS", "protocolStack: [PROXY, TCP]"),
+            "spec.protocolStack: PROXY, TCP is not served",
         ),
+        (
+            ("protocol: HTTPS", "protocolStack: [PROXY, PROXY, HTTP, TCP]"),
+            "spec.protocolStack: PROXY, PROXY, HTTP, TCP is not served",
+        ),
+        (("protocol: HTTPS", "protocolStack: [PROXY]"), "spec.protocolStack: PROXY is not served"),
+        (("protocol: HTTPS", "protocolStack: []"), "spec.protocolStack:  is not served"),
+        (("protocol: HTTPS", "protocolStack: [proxy, HTTP, TCP]"), "spec.protocolStack: proxy,"),
+        (("protocol: HTTPS", "protocolStack: PROXY"), "spec.protocolStack: "),
+        (("protocol: HTTPS", "protocol: PROXY"), "spec.protocol: "),
         (("port: 8443", "port: 70000"), "spec.port: must be a whole number from 1 to 65535"),
         (("securityModel: XFP", ""), "spec.securityModel: is missing; right would be XFP"),
         (("{namespace: {from: ALL}}", "{}"), "spec.hostBinding: names neither"),

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MemoryReceiveStream, memory_stream_pair
 
-from stickyproxy.control.worker import announcers
+from stickyproxy.control.announcing import announcers
 from stickyproxy.model import Connection
 from stickyproxy.wire.proxy_protocol import SIGNATURE, TIMEOUT, ProxyHeaderError, announced
 from support.clock import on_jumping_clock

@@ -157,14 +157,19 @@ def _listening(listener: trio.SocketListener, wanted: ListenerSpec | Bind) -> Li
     return Listening(listener, wanted.protocol, bound_address(listener), spec)
 
 
-def _served_by(listening: Listening) -> tuple[str, str, int | None]:
+def _served_by(listening: Listening) -> tuple[object, ...]:
     """What a connection keeps of it; all else is asked for each request."""
     spec = listening.spec
-    return listening.protocol, spec.name if spec else "", spec.max_streams if spec else None
+    if spec is None:
+        return (listening.protocol,)
+    return listening.protocol, spec.name, spec.max_streams, spec.proxied
 
 
 def announce(listening: Listening) -> None:
-    named = {"listener": listening.spec.name} if listening.spec is not None else {}
+    spec = listening.spec
+    named: dict[str, object] = {"listener": spec.name} if spec is not None else {}
+    if spec is not None and spec.proxied:
+        named["proxy_protocol"] = True
     logs.info(
         "listening",
         bind=listening.address,

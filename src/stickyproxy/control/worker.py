@@ -16,7 +16,6 @@ from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping, Se
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from ipaddress import ip_address, ip_network
 from typing import Any
 
 import trio
@@ -25,6 +24,7 @@ from stickyproxy import logs
 from stickyproxy.accesslog import Record
 from stickyproxy.config.load import Settings
 from stickyproxy.config.process.settings import ProcessSettings
+from stickyproxy.control.announcing import announced_from
 from stickyproxy.control.doors import Door, Way
 from stickyproxy.control.keys import default_context, load_certificates
 from stickyproxy.control.limits import allowance_of, conduct_of, limits_of, patience_of
@@ -279,7 +279,11 @@ class Worker:
             conduct=conduct_of(self._settings),
             patience=patience_of(self._settings),
             admission=self._admission,
-            announced_from=announcers(self._settings.proxy_protocol_from),
+            announced_from=announced_from(
+                self._settings.proxy_protocol_from,
+                always=spec is not None and spec.proxied,
+                asked=lambda: context.snapshot.edge.proxy_protocol,
+            ),
             idle_timeout=lambda: context.snapshot.edge.idle_timeout,
             listener=spec.name if spec is not None else "",
         )
@@ -358,20 +362,6 @@ class Worker:
             hint=f"it was taken for {spec.protocol.value}; "
             f"write {scheme}://{key} (in a Mapping: no grpc: true) if it is an HTTP/1.1 service",
         )
-
-
-def announcers(trusted: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a peer of that address ("" by a unix socket) begins with a PROXY header."""
-    if not trusted:
-        return lambda _: False
-    networks = [ip_network(text) for text in trusted if text != "unix"]
-
-    def announces(address: str) -> bool:
-        if not address:
-            return "unix" in trusted
-        return any(ip_address(address) in network for network in networks)
-
-    return announces
 
 
 async def serve_pages(

@@ -11,7 +11,8 @@ from stickyproxy.config.schema.edge import LISTENER_IGNORED, ListenerDocument
 from stickyproxy.config.text.decode import Decoder
 from stickyproxy.edge import INSECURE, HostRule, ListenerSpec
 
-_PROTOCOLS = {"HTTP": "clear", "HTTPS": "auto"}
+_PROTOCOLS = {"HTTP": "clear", "HTTPS": "auto", "HTTPPROXY": "clear", "HTTPSPROXY": "auto"}
+_PROXY = "PROXY"
 _STACKS = {("HTTP", "TCP"): "clear", ("TLS", "HTTP", "TCP"): "auto"}
 
 Found = Item[ListenerDocument]
@@ -67,7 +68,16 @@ def _spec(item: Found, hosts: Sequence[Host] | None, contexts: Contexts) -> List
         l7_depth=spec.l7_depth or 0,
         max_streams=spec.http2_max_concurrent_streams,
         hosts=rules,
+        proxied=_PROXY in (spec.protocol_stack or ()) or (spec.protocol or "").endswith(_PROXY),
     )
+
+
+def _without_proxy(stack: Sequence[str] | None) -> tuple[str, ...]:
+    """Once, wherever it stands: Emissary's own HTTPSPROXY is [TLS, PROXY, HTTP, TCP]."""
+    layers = list(stack or ())
+    if _PROXY in layers:
+        layers.remove(_PROXY)
+    return tuple(layers)
 
 
 def _protocol(item: Found, contexts: Contexts) -> str:
@@ -77,9 +87,13 @@ def _protocol(item: Found, contexts: Contexts) -> str:
         return ""
     key = "protocol" if spec.protocol is not None else "protocolStack"
     given = [spec.protocol] if spec.protocol is not None else spec.protocol_stack or []
-    known = _PROTOCOLS.get(spec.protocol or "") or _STACKS.get(tuple(spec.protocol_stack or ()))
+    known = _PROTOCOLS.get(spec.protocol or "") or _STACKS.get(_without_proxy(spec.protocol_stack))
     if known is None:
-        right = "HTTPS or HTTP" if key == "protocol" else "[TLS, HTTP, TCP] or [HTTP, TCP]"
+        right = (
+            "HTTPS or HTTP (HTTPSPROXY, HTTPPROXY)"
+            if key == "protocol"
+            else "[TLS, HTTP, TCP] or [HTTP, TCP]"
+        )
         message = f"{', '.join(str(name) for name in given)} is not served; right would be {right}"
         item.problem(report, message, key)
     return known or ""

@@ -164,6 +164,7 @@ def edge_policy(
         gate,
         _seconds(spec.listener_idle_timeout_ms),
         bool(preserved),
+        bool(spec.use_proxy_proto),
         spec.forward_client_cert_details or "SANITIZE",
         _cert_details(spec.set_current_client_cert_details),
     )

@@ -227,14 +227,20 @@ class ListenerDocument(Struct, frozen=True, kw_only=True, rename="camel"):
     protocol: Annotated[
         Literal["HTTP", "HTTPS", "HTTPPROXY", "HTTPSPROXY", "TCP", "TLS", "UDP"] | None,
         Meta(
-            description="`HTTPS` (TLS or not, the first byte decides) or `HTTP` (never TLS). The "
-            "others are not served.",
+            description="`HTTPS` (TLS or not, the first byte decides) or `HTTP` (never TLS); "
+            "`HTTPSPROXY` and `HTTPPROXY` are these with PROXY headers before. The others are not "
+            "served.",
             examples=["HTTPS"],
         ),
     ] = None
     protocol_stack: Annotated[
         list[Text] | None,
-        Meta(description="The same in layers: `[TLS, HTTP, TCP]`.", examples=["[TLS, HTTP, TCP]"]),
+        Meta(
+            description="The same in layers. `PROXY` among them: who connects from a trusted address "
+            "begins with a PROXY header and is believed. Trusted are those of "
+            "`--proxy-protocol-from`; if that is not given, private addresses.",
+            examples=["[TLS, HTTP, TCP]"],
+        ),
     ] = None
     l7_depth: Annotated[
         Annotated[int, Meta(ge=0, le=100)] | None,

@@ -234,6 +234,14 @@ class ModuleFeatures(Struct, frozen=True, kw_only=True):
             "`--preserve-external-request-id` wins."
         ),
     ] = None
+    use_proxy_proto: Annotated[
+        Flag,
+        Meta(
+            description="True: on every port balancers begin each connection with a PROXY header, as "
+            "`PROXY` in a Listener's `protocolStack` says it for one. Trusted are the addresses of "
+            "`--proxy-protocol-from`; if that is not given, private ones."
+        ),
+    ] = None
     forward_client_cert_details: Annotated[
         Literal["SANITIZE", "FORWARD_ONLY", "APPEND_FORWARD", "SANITIZE_SET", "ALWAYS_FORWARD_ONLY"]
         | None,

@@ -16,7 +16,7 @@ MODULE_IGNORED = frozenset(
     load_shedding lua_scripts proper_case prune_unreachable_routes readiness_probe
     regex_max_size regex_type rewrite_upgrade_insecure service_port
     statsd strict_match_hostname suppress_envoy_headers tls
-    use_ambassador_namespace_for_service_resolution use_proxy_proto""".split()  # noqa: SIM905 (a list of names reads better so)
+    use_ambassador_namespace_for_service_resolution""".split()  # noqa: SIM905 (a list of names reads better so)
 )
 
 IDENTITY = frozenset(("apiVersion", "kind", "name", "namespace", "generation", "metadata_labels"))
