@@ -53,6 +53,8 @@ class Backend:
         self.hold: trio.Event | None = None
         self.links: list[Peer] = []
         self.arrived: list[Call] = []
+        self.raw: Callable[[Wire], None] | None = None
+        """Has the backend's end of each connection, in place of a peer with a codec."""
         self._house = house
 
     async def dialled(self) -> Wire:
@@ -62,6 +64,9 @@ class Backend:
         if self.down:
             raise OSError
         here, there = wire_pair(self._house.plan.wire)
+        if self.raw is not None:
+            self.raw(there)
+            return here
         plan = self._house.plan
         codecs = Codecs("reference", plan.backend_limits)
         peer = Peer(there, codecs.server(multiplexed=plan.upstream == "h2c", tls=False))

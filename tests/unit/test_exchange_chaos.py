@@ -20,14 +20,15 @@ from stickyproxy.codec.api import CodecLimits
 from stickyproxy.errors import H2Code
 from stickyproxy.proxy.retries import MAX_RESENT
 from stickyproxy.rules import RetryPolicy
+from support import dealing
 from support.clock import on_jumping_clock
+from support.dealing import CODES, Dealer
 from support.house import House, open_house
 from support.peers import Call, Peer
-from support.plan import GRPC, GRPC_END, GRPC_OK, Plan, message
+from support.plan import GRPC, Plan, message
 from support.rounds import doubt
 
 LARGE = message(200_000)
-CODES = [H2Code.NO_ERROR, H2Code.CANCEL, H2Code.REFUSED_STREAM, H2Code.INTERNAL_ERROR]
 
 RETRY = RetryPolicy(("5xx", "unavailable"), 2)
 
@@ -43,10 +44,7 @@ ACTIONS = st.lists(
     ),
     max_size=30,
 )
-BEHAVIOURS = st.lists(
-    st.sampled_from(["echo", "echo", "early", "trailers", "reset", "half", "silent", "fail"]),
-    min_size=1,
-)
+BEHAVIOURS = st.lists(st.sampled_from(dealing.BEHAVIOURS), min_size=1)
 PLANS = st.builds(
     Plan,
     endpoints=st.integers(1, 2),
@@ -66,14 +64,12 @@ PLANS = st.builds(
 class Player:
     """Carries the actions out; what is pointless just now is left out."""
 
-    def __init__(self, house: House, client: Peer, behaviours: list[str]) -> None:
+    def __init__(self, house: House, client: Peer, dealer: Dealer) -> None:
         self.house = house
         self.client = client
         self.calls: list[Call] = []
-        self.disowned: list[Call] = []
+        self.disowned = dealer.disowned
         """Requests that a backend said it would not process."""
-        self._behaviours = behaviours
-        self._served = 0
 
     def act(self, what: str, number: int) -> None:
         client, house = self.client, self.house
@@ -111,42 +107,6 @@ class Player:
             for call in peer.calls.values() if peer.granting else ():
                 call.grant()
 
-    async def serve(self) -> None:
-        """The backends: each request that comes is dealt with as the next behaviour says."""
-        while True:
-            for backend in self.house.backends.values():
-                for got in backend.arrived:
-                    if not hasattr(got, "dealt_with"):
-                        got.dealt_with = True  # type: ignore[attr-defined]
-                        how = self._behaviours[self._served % len(self._behaviours)]
-                        self._served += 1
-                        self.house.nursery.start_soon(self._deal, got, how)
-            await trio.sleep(0.01)
-
-    async def _deal(self, got: Call, how: str) -> None:
-        if how == "reset":
-            code = CODES[self._served % 4]
-            got.rst(code)
-            if code == H2Code.REFUSED_STREAM:
-                self.disowned.append(got)
-        elif how == "fail":
-            got.respond([*GRPC_OK, (b"grpc-status", b"14")], end=True)
-        elif how == "early":
-            got.respond(GRPC_OK)
-            await got.send(message(500))
-            got.trailer(GRPC_END, end=True)
-        elif how == "trailers":
-            got.respond([*GRPC_OK, *GRPC_END], end=True)
-        elif how == "half":
-            got.respond(GRPC_OK)
-            await got.send(message(30_000)[:20_000])
-        elif how == "echo":
-            await got.end()
-            if got.end_stream:
-                got.respond(GRPC_OK)
-                await got.send(bytes(got.body))
-                got.trailer(GRPC_END, end=True)
-
 
 @given(PLANS, ACTIONS, BEHAVIOURS)
 @settings(max_examples=60)
@@ -159,8 +119,9 @@ def test_nothing_is_left_behind_whatever_happens(
 async def _play(plan: Plan, actions: list[Action], behaviours: list[str]) -> None:
     async with open_house(plan) as house:
         client = await house.client()
-        player = Player(house, client, behaviours)
-        house.nursery.start_soon(player.serve)
+        dealer = Dealer(house, behaviours)
+        player = Player(house, client, dealer)
+        house.nursery.start_soon(dealer.serve)
         for what, number in actions:
             player.act(what, number)
             if what == "wait":
@@ -171,7 +132,7 @@ async def _play(plan: Plan, actions: list[Action], behaviours: list[str]) -> Non
         assert len(house.ended) == len(player.calls)
         assert house.left_behind() == []
         assert max(_times_processed(house, player), default=0) <= _most(plan)
-        player._behaviours = ["echo"]
+        dealer.behaviours = ["echo"]
         house.context.install(Plan(endpoints=plan.endpoints, upstream=plan.upstream).snapshot)
         await _large(client)
 

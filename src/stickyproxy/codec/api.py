@@ -89,6 +89,14 @@ class Codec(Protocol):
         """CPU microseconds (`codec.limits`) that the peer has made us spend in vain, ever growing."""
         ...
 
+    @property
+    def bite(self) -> int:
+        """Bytes that it is fed at once, unless they are bodies: of small frames some milliseconds' work,
+
+        for which everybody else waits.
+        """
+        ...
+
     def feed(self, data: bytes) -> Sequence[Event]:
         """Take received bytes. `b""` is the end of the peer's sending side.
 

@@ -26,6 +26,7 @@ class Http1Codec(Receiver):
     """One HTTP/1.1 connection in either role, at most one stream open."""
 
     extended_connect = True
+    bite = 65_536
 
     def take_output(self) -> bytes:
         """All bytes that are to be sent, once."""

@@ -17,7 +17,7 @@ from stickyproxy.wire.beginnings import Serve
 from stickyproxy.wire.certificates import Certificates
 from stickyproxy.wire.codecs import Codecs
 from stickyproxy.wire.conduct import FIRST_BYTE, Conduct
-from stickyproxy.wire.direct import READ_SIZE
+from stickyproxy.wire.direct import FIRST_READ
 from stickyproxy.wire.hello import TLS_HANDSHAKE, UNRECOGNIZED_NAME, Replayed, read_hello
 from stickyproxy.wire.link import Link
 from stickyproxy.wire.proxy_protocol import TIMEOUT, ProxyHeaderError, announced
@@ -229,7 +229,7 @@ async def _first_bytes(stream: trio.abc.Stream, within: float) -> bytes:
     initial = b""
     with trio.move_on_after(within):
         while len(initial) < len(PREFACE) and PREFACE.startswith(initial):
-            data = await stream.receive_some(READ_SIZE)
+            data = await stream.receive_some(FIRST_READ)
             if not data:
                 break
             initial += data

@@ -14,10 +14,15 @@ from functools import partial
 
 import trio
 
-READ_SIZE = 65_536
+from stickyproxy.codec.api import Codec
+
+FIRST_READ = 4096
+"""Until it is known who reads the rest."""
 BULK_READ = 262_144
 """Where the last read was full of bodies: a seventh cheaper by the byte. Many small frames are still
-dealt with READ_SIZE at a time, and HTTP/1.1, which has no credit, holds no more beyond its window."""
+dealt with a codec's `bite` at a time, and HTTP/1.1, which has no credit, holds no more beyond its window."""
+BULK_AFTER = 65_536
+"""Bytes of a read that was full."""
 BULK_EVENT = 4096
 """Bytes an event, from which on it is bodies."""
 
@@ -39,10 +44,13 @@ def receiver_of(transport: trio.abc.Stream) -> Receive:
     return transport.receive_some
 
 
-def size_of_next(read: int, events: int, protocol: str) -> int:
-    """How much to read at once after `read` bytes, which made so many `events`."""
-    bulk = read >= READ_SIZE and events * BULK_EVENT < read and protocol == "HTTP/2"
-    return BULK_READ if bulk else READ_SIZE
+def size_of_next(read: int, events: int, codec: Codec) -> int:
+    """How much to read at once after `read` bytes, which made so many `events`.
+
+    Without any they were no bodies: PINGs are answered by the codec itself.
+    """
+    bulk = read >= BULK_AFTER and 0 < events * BULK_EVENT < read and codec.protocol == "HTTP/2"
+    return BULK_READ if bulk else codec.bite
 
 
 async def _send(socket: trio.socket.SocketType, data: bytes) -> None:

@@ -37,7 +37,7 @@ from stickyproxy.events import (
 from stickyproxy.model import Headers
 from stickyproxy.wire import bounds
 from stickyproxy.wire.beginnings import Beginnings, Serve, started_at_last
-from stickyproxy.wire.direct import READ_SIZE, receiver_of, sender_of, size_of_next
+from stickyproxy.wire.direct import receiver_of, sender_of, size_of_next
 from stickyproxy.wire.failures import broken, fail_all, lost, reason_of, reset_error
 from stickyproxy.wire.farewell import linger, tear
 from stickyproxy.wire.pulse import ASKING, Pulse
@@ -183,7 +183,7 @@ class Link:
                 self.failure = self.failure or lost(self.codec, reason_of(error))
 
     async def _read_all(self) -> None:
-        receive, size = receiver_of(self.transport), READ_SIZE
+        receive, size = receiver_of(self.transport), self.codec.bite
         while not self.over:
             if self.codec.paused or self.unsent() > self._allowed.unsent:
                 await self._wait_for_room()
@@ -191,7 +191,7 @@ class Link:
             data = await receive(size)
             if not data:
                 self._peer_done = True
-            size = size_of_next(len(data), self._take(bytes(data)), self.codec.protocol)
+            size = size_of_next(len(data), self._take(bytes(data)), self.codec)
             if not data:
                 self.failure = self.failure or lost(self.codec, "the connection was closed")
                 return
