@@ -29,9 +29,10 @@ from stickyproxy.proxy.exchange import Exchange
 from stickyproxy.proxy.server import Server, ServeStream
 from stickyproxy.proxy.slow_bodies import SlowBodies
 from stickyproxy.upstream.dial import Dialler
-from stickyproxy.upstream.pool import EndpointPool, unreachable
+from stickyproxy.upstream.pool import EndpointPool
 from stickyproxy.upstream.pools import PoolSet
 from stickyproxy.upstream.sweep import Sweep
+from stickyproxy.upstream.waiter import unreachable
 from stickyproxy.wire.codecs import Codecs
 from stickyproxy.wire.link import Link
 from stickyproxy.wire.stream import Stream

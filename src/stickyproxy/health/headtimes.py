@@ -21,6 +21,10 @@ UP = 1.075
 DOWN = 0.975
 """A step up is three times a step down, so it rests where a quarter is above. Ten times slower is
 learnt in 32 calls, and the noise of a steady service stays under 10 %."""
+RARE_UP = 1.5
+RARE_DOWN = 0.998
+"""A step up is 200 times a step down, so it rests where one in two hundred is above. That is rough, which
+is enough of a thing that is doubled before it is used."""
 LEAST = 1e-4
 """Seconds: an estimate near nothing could not grow by factors any more."""
 
@@ -53,3 +57,34 @@ class HeadTimes:
     def soon(self) -> float:
         """Seconds after which a head may have been lost, on a path that loses."""
         return self.q75 + SOON if self.q75 else FIRST_LATE
+
+
+class RareTimes(HeadTimes):
+    """Where asking is dear (HTTP/1.1 has no PING): late is what takes twice as long as the slowest in two
+
+    hundred. `rare` in seconds, 0 until enough is known.
+    """
+
+    __slots__ = ("_longest", "rare")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rare = self._longest = 0.0
+
+    def note(self, seconds: float) -> None:
+        super().note(seconds)
+        rare = self.rare
+        if rare:
+            self.rare = rare * RARE_UP if seconds > rare else max(rare * RARE_DOWN, LEAST)
+            return
+        self._longest = max(self._longest, seconds)
+        if self.q75:
+            self.rare = max(self._longest, LEAST)
+
+    @property
+    def late(self) -> float:
+        return 2 * self.rare + SLACK if self.rare else FIRST_LATE
+
+    @property
+    def soon(self) -> float:
+        return self.late

@@ -15,6 +15,12 @@
 PINGs have a budget. Servers of gRPC end a connection for the fourth PING without data in between
 (grpc-go and grpcio by default: two strikes, an interval of five minutes), so at most two are spent since
 the last HEADERS or DATA came, and then none for five minutes.
+
+HTTP/1.1 has no PING, and a connection no second stream that could go on. Its connections to an endpoint are
+judged together: they are quiet when the longest waiting response is late and nothing was heard on any.
+What asks then is a new connection (`poolplan`); while that is not answered either, all of them are suspect,
+and well again with the first byte on any. Lateness never ends one: a server may work on one request at a
+time, and for long.
 """
 
 from __future__ import annotations
@@ -101,7 +107,7 @@ class Terms(NamedTuple):
     `well`: when another link of the endpoint was last heard, or became ready; None if there is none.
     `recovery`: what the slowest suspect of late took to be well again. `silent`: since when nothing at
     all was heard of the endpoint though another link was asked or a new one is overdue; None if neither.
-    `lossy`: segments get lost on the way these seconds.
+    `lossy`: segments get lost on the way these seconds. `together`: HTTP/1.1, see above.
     """
 
     late: float
@@ -111,6 +117,7 @@ class Terms(NamedTuple):
     recovery: float = 0.0
     silent: float | None = None
     lossy: bool = False
+    together: bool = False
 
 
 class LinkScore:
@@ -158,8 +165,8 @@ class LinkScore:
         return Act.NOTHING
 
     def _look_well(self, now: float, sight: Sight, terms: Terms) -> Act:
-        if sight.expired:
-            return self._doubt(now, Cause.TIMER, "TCP's retransmission timer ran out")
+        if evidence := _evidence(sight, terms):
+            return self._doubt(now, *evidence)
         if sight.oldest is None:
             return Act.NOTHING
         quiet = now - max(sight.oldest, sight.heard)
@@ -192,6 +199,8 @@ class LinkScore:
         well = terms.well is not None and terms.well > self.since
         if well and self.cause is Cause.COMPANY:
             return self._trust(now)
+        if terms.together and self.cause is Cause.COMPANY:
+            return Act.NOTHING
         if self._company_since is None and well and sight.unacked != 0:
             self._company_since = now
         silent = now - self.since
@@ -249,6 +258,15 @@ class LinkScore:
         self.state, self.since, self.reason = state, now, reason
         self._company_since = None
         self._pushed = False
+
+
+def _evidence(sight: Sight, terms: Terms) -> tuple[Cause, str] | None:
+    """What makes a link suspect whether anything waits on it or not."""
+    if sight.expired:
+        return Cause.TIMER, "TCP's retransmission timer ran out"
+    if terms.together and _alone(sight, terms):
+        return Cause.COMPANY, "nothing of the endpoint answers"
+    return None
 
 
 def _alone(sight: Sight, terms: Terms) -> bool:

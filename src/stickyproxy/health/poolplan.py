@@ -21,6 +21,9 @@ GRACE = 0.05
 requests wait for it (sessions stay), after that they go elsewhere, within a tenth of a second in all."""
 PROBE = 0.9
 """Seconds between dials to an endpoint that looks bad: back in use within a second of its healing."""
+QUESTION_PAUSE = 1.0
+"""Seconds between dials that ask for an endpoint of HTTP/1.1 whether it lives: of one whose every answer is
+slow, a request a second is nothing."""
 PROBING = 60.0
 """Seconds of that; what is gone for longer is asked for ever more seldom. And seconds between dials that only
 tell whether a slow endpoint lives."""
@@ -36,6 +39,7 @@ class Census(NamedTuple):
 
     `busy`: it has traffic. `pressed`: a stream had to go where there was no room. `mute`: a link is quiet
     and may not be asked. `usual`: what a dial takes, in seconds. `spares` are wanted.
+    `question`: of HTTP/1.1, whether the endpoint is quiet and to be asked.
     """
 
     well: int
@@ -47,6 +51,7 @@ class Census(NamedTuple):
     spares: int = SPARES
     mute: bool = False
     young: int = 0
+    question: bool = False
 
 
 class Wanted(NamedTuple):
@@ -57,12 +62,12 @@ class Wanted(NamedTuple):
 class PoolPlan:
     """Of one endpoint. `bad_since`: when the last good connection turned bad, None while there is one."""
 
-    __slots__ = ("_failures", "_next", "_next_mute", "_pressed", "bad_since")
+    __slots__ = ("_failures", "_next", "_next_mute", "_next_question", "_pressed", "bad_since")
 
     def __init__(self) -> None:
         self.bad_since: float | None = None
         self._failures = 0
-        self._next = self._next_mute = 0.0
+        self._next = self._next_mute = self._next_question = 0.0
         self._pressed = 0
 
     def look(self, now: float, census: Census) -> Wanted:
@@ -77,6 +82,9 @@ class PoolPlan:
     def _wants(self, now: float, census: Census) -> bool:
         if not census.well:
             return self.bad_since is not None
+        if census.question and now >= self._next_question:
+            self._next_question = now + QUESTION_PAUSE
+            return True
         if census.well + census.young <= census.spares and census.busy:
             return True
         if census.well + census.suspect >= MOST:

@@ -7,13 +7,16 @@ import random
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
 from stickyproxy.errors import ProxyError
 from stickyproxy.model import ClusterSpec, Endpoint
 from stickyproxy.rules import Keepalive
-from stickyproxy.upstream.pool import EndpointPool, unreachable
+from stickyproxy.upstream.asking import ask_alive
+from stickyproxy.upstream.pool import EndpointPool
+from stickyproxy.upstream.waiter import unreachable
 from stickyproxy.wire.codecs import Codecs
 from stickyproxy.wire.connect import connect
 from stickyproxy.wire.link import Link
@@ -27,9 +30,10 @@ HTTP1_ANSWERS = (b"HTTP/1.", b"<")
 
 NEXT_TICK = 2.0
 """Seconds: the watch looks each second (`wire.watch`), and may be late."""
-KEPT_WAITING = 30.0
-"""Seconds that SETTINGS are awaited of a host whose kernel acknowledges and whose process does not answer.
-Another connection would wait in the same backlog and prove nothing sooner; as long as TCP's own floor."""
+KEPT_WAITING = 5.0
+"""Seconds that SETTINGS are awaited of a host whose kernel acknowledges and whose process does not answer, as
+long as its suspects are (`linkscore.HOST_PATIENCE`). Another connection waits in the same backlog, but of
+several processes behind one port it may meet one that is well."""
 
 Reach = Callable[[Endpoint, ClusterSpec], Awaitable[trio.abc.Stream]]
 """From an endpoint to a connected stream; raises `ProxyError`."""
@@ -91,17 +95,22 @@ class Lifespan:
 
 
 class Settling:
-    """Of one link until its server's SETTINGS are here: `scope` ends it when they take too long.
-
-    Not while its host lives, its endpoint looks bad as a whole, and no request waits for it.
+    """One link until it takes streams: with HTTP/2 after the server's SETTINGS, with HTTP/1.1 at once, or
+    (`EndpointPool.asks`) after an answer. `scope` ends it when that takes too long: not while its host lives,
+    its endpoint looks bad as a whole, and no request waits for it.
     """
 
-    __slots__ = ("_last", "_pool", "scope")
+    __slots__ = ("_asked", "_failing", "_last", "_pool", "_ready", "_told", "scope")
 
-    def __init__(self, pool: EndpointPool, deadline: float) -> None:
+    def __init__(
+        self, pool: EndpointPool, deadline: float, failing: Callable[[Link, bool], ProxyError]
+    ) -> None:
+        """`failing` says why a link, too late or not, will never be ready."""
         self.scope = trio.CancelScope(deadline=deadline)
         self._pool = pool
+        self._failing = failing
         self._last = trio.current_time() + KEPT_WAITING
+        self._asked = self._ready = self._told = False
 
     def begin(self, now: float) -> Settling:
         del now
@@ -109,12 +118,43 @@ class Settling:
 
     def tick(self, link: Link, now: float) -> None:
         sleeps = self._pool.only_hopes and acknowledged(link.transport)
-        if sleeps and now + NEXT_TICK < self._last:
-            self.scope.deadline = max(self.scope.deadline, now + NEXT_TICK)
+        if sleeps:
+            later = min(now + NEXT_TICK, self._last)
+            self.scope.deadline = max(self.scope.deadline, later)
 
-    def done(self) -> None:
-        self._last = -math.inf
-        self.scope.deadline = math.inf
+    def changed(self, link: Link) -> None:
+        """The link tells of itself: whether it has room, and that it is over."""
+        if self._ready:
+            self._pool.changed(link)
+        elif self._told:
+            return
+        elif link.over:
+            self._told = True
+            late = self.scope.cancel_called
+            if late or not _shutting_down():
+                self._pool.undialled(self._failing(link, late))
+        elif link.codec.capacity() > 0 and not link.streams:
+            if self._pool.asks and not self._asked:
+                self._asked = True
+                ask_alive(link, self._pool.endpoint, self._answered)
+            else:
+                self._begin(link)
+
+    def _begin(self, link: Link) -> None:
+        self._told = self._ready = True
+        self._last, self.scope.deadline = -math.inf, math.inf
+        self._pool.dialled(link)
+
+    def _answered(self, link: Link, heard: bool) -> None:
+        """Whatever it said, the endpoint lives; mostly the link can be used, too."""
+        if not heard or self._told:
+            return
+        if link.codec.capacity() > 0 and not link.over:
+            self._begin(link)
+            return
+        self._told = True
+        self._pool.answered()
+        link.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,45 +181,29 @@ class Dialler:
         await self._serve(pool, transport, deadline)
 
     async def _serve(self, pool: EndpointPool, transport: trio.abc.Stream, deadline: float) -> None:
-        settling = Settling(pool, deadline)
-        settings = settling.scope
-        told = ready = False
-
-        def changed(link: Link) -> None:
-            nonlocal told, ready
-            if ready:
-                pool.changed(link)
-            elif told:
-                return
-            elif link.over:
-                told = True
-                if settings.cancel_called or not _shutting_down():
-                    pool.undialled(self._never_ready(pool, link, late=settings.cancel_called))
-            elif link.codec.capacity() > 0:
-                told = ready = True
-                settling.done()
-                pool.dialled(link)
-
+        settling = Settling(pool, deadline, partial(self._never_ready, pool))
         protocol = self.spec.protocol
         codec = self.codecs.client(multiplexed=protocol.multiplexed, tls=protocol.tls)
-        link = Link(transport, codec, changed=changed, allowed=self.codecs.allowed)
+        link = Link(transport, codec, changed=settling.changed, allowed=self.codecs.allowed)
         upkeep = self.spec.upkeep
         limit = Lifetime(upkeep.max_lifetime or math.inf, pool)
         self.watch.add(link, limit, settling, idle_timeout=upkeep.idle_timeout)
         try:
-            with settings:
-                changed(link)  # HTTP/1.1 is ready at once, HTTP/2 after the server's SETTINGS
+            with settling.scope:
+                settling.changed(link)
                 await link.run()
         finally:
             self.watch.discard(link)
 
-    def _never_ready(self, pool: EndpointPool, link: Link, *, late: bool) -> ProxyError:
+    def _never_ready(self, pool: EndpointPool, link: Link, late: bool) -> ProxyError:
         endpoint = pool.endpoint
-        if link.first_bytes.startswith(HTTP1_ANSWERS):
+        multiplexed = self.spec.protocol.multiplexed
+        if multiplexed and link.first_bytes.startswith(HTTP1_ANSWERS):
             self.taken_for_h2(self.spec, endpoint.key)
             return unreachable(endpoint, "it speaks HTTP/1.x, not HTTP/2")
         if late:
-            return unreachable(endpoint, f"no SETTINGS within {self.spec.connect_timeout:g} s")
+            sign = "SETTINGS" if multiplexed else "answer to OPTIONS *"
+            return unreachable(endpoint, f"no {sign} within {self.spec.connect_timeout:g} s")
         detail = link.failure.detail if link.failure is not None else "the link failed"
         return unreachable(endpoint, detail)
 

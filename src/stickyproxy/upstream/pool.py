@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from stickyproxy.errors import ErrorKind, ProxyError, Retry, Side
+from stickyproxy.errors import ErrorKind, ProxyError, Side
 from stickyproxy.health.poolplan import SPARES, Census, PoolPlan
+from stickyproxy.upstream.asking import Question
 from stickyproxy.upstream.sweep import Pace, Sweep
 from stickyproxy.upstream.vigil import Silent, Told, Vigil
-from stickyproxy.upstream.waiter import Waiter
+from stickyproxy.upstream.waiter import Waiter, unreachable
 
 if TYPE_CHECKING:
     from stickyproxy.counters import ClusterStats, EndpointStats
@@ -47,6 +48,10 @@ STOPPED = 2
 """Streams on each link of a long lossy path from which on another is wanted: how many one loss may stop."""
 CALM_AFTER = 0.5
 """Seconds without a new stream. Rousing the sweep takes a turn of the loop, so not for each call."""
+
+FEW = 16
+"""Links of HTTP/1.1, each with one stream, up to which they are looked at as often as those of HTTP/2: for
+1 % of a core."""
 
 Dial = Callable[["EndpointPool"], Awaitable[None]]
 """Connects and runs one link until it is over; calls `dialled` once that can take streams, or
@@ -96,6 +101,7 @@ class EndpointPool:
         self._spare: dict[Link, None] = {}
         """Not multiplexed: links that were last heard of as free; the latest is used first."""
         self.vigil = Vigil(multiplexed=multiplexed, roused=self._rouse, told=told or Silent())
+        self._question = Question(endpoint, self.vigil, self.changed)
         self._told = told or Silent()
         self._sweep = sweep
         self._plan = PoolPlan()
@@ -127,6 +133,15 @@ class EndpointPool:
         """Whether what is dialled is wanted by nobody but to see when the endpoint is back."""
         return self.doubted and not self._waiters and not self._choosy
 
+    @property
+    def asks(self) -> bool:
+        """Whether a new link of HTTP/1.1 counts only when something was answered on it."""
+        if self._multiplexed:
+            return False
+        return (
+            self.vigil.question or self.doubted or len(self.vigil.suspects) == len(self.links) > 0
+        )
+
     def open_now(
         self, headers: Headers, end_stream: bool, avoid: Link | None = None, *, once: bool = False
     ) -> Stream | None:
@@ -152,9 +167,9 @@ class EndpointPool:
         streams a link has, the later a loss is noticed, since only what follows shows it.
         """
         able = [link for link in self.vigil.fit if link is not avoid and self._free(link) > 0]
-        if not able:
+        best = min(able, key=lambda link: len(link.streams), default=None)
+        if best is None:
             return self._open_pressed(headers, end_stream, avoid)
-        best = min(able, key=lambda link: len(link.streams))
         self._pressed = self._pressed or (self.vigil.far and len(best.streams) >= STOPPED)
         return best.open_stream(headers, end_stream)
 
@@ -323,8 +338,9 @@ class EndpointPool:
     # --- dialling ---
 
     def _start_dial(self) -> None:
+        if not self.dialling:  # of several the longest is looked at
+            self._dial_began = trio.current_time()
         self.dialling += 1
-        self._dial_began = trio.current_time()
         self._nursery.start_soon(self._run_dial)
 
     async def _run_dial(self) -> None:
@@ -348,6 +364,16 @@ class EndpointPool:
         self.was_silent = False
         self._assign()
         self.changed(link)
+
+    def answered(self) -> None:
+        """What a dial asked was answered, on a link that is of no use for more."""
+        self.dialling -= 1
+        self.vigil.hear(trio.current_time())
+        self._plan.dialled()
+        if self.doubted:
+            self._look(bad=False)
+        self._heard(None)
+        self._assign()
 
     def undialled(self, error: ProxyError) -> None:
         """A dial failed: everyone who waits hears it and may go to the next endpoint."""
@@ -381,8 +407,9 @@ class EndpointPool:
             self._rq_total, self._busy_at = self.stats.rq_total, now
         if self.vigil.look(now, excuse, self._overdue(now)):
             self._assign()
-        suspects, dialling = len(self.vigil.suspects), self.dialling
+        suspects = len(self.vigil.suspects)
         well = len(self.links) - suspects
+        dialling = self.dialling + (well > 0 and self._question.since is not None)
         census = Census(
             well,
             suspects,
@@ -393,20 +420,26 @@ class EndpointPool:
             spares=self._spares,
             mute=self.vigil.mute,
             young=self.vigil.young(now),
+            question=self.vigil.question,
         )
         self._pressed = False
         wanted = self._plan.look(now, census)
-        if wanted.dial and self.room() > 0:
+        if wanted.dial and not self._inquired(now) and self.room() > 0:
             self._start_dial()
         if wanted.doubted is not self.doubted:
             self._look(bad=wanted.doubted)
         return self._pace(now)
 
+    def _inquired(self, now: float) -> bool:
+        """Whether a link of HTTP/1.1 that is free could be asked, which takes no new one."""
+        free = (link for link in reversed(self._spare) if self._free(link) > 0)
+        return self.vigil.question and self._question.ask(next(free, None), now)
+
     def _overdue(self, now: float) -> float | None:
-        """When a dial began that is not ready yet and should be."""
-        began = self._dial_began
-        late = self.dialling and self._plan.overdue(now, began, self.vigil.usual)
-        return began if late else None
+        """When a dial began, or was asked, what is not answered yet and should be."""
+        began = self._dial_began if self.dialling else self._question.since
+        overdue = began is not None and self._plan.overdue(now, began, self.vigil.usual)
+        return began if overdue else None
 
     def _busy(self, now: float) -> bool:
         """Whether it has traffic: enough to know its times, and some of late."""
@@ -427,7 +460,7 @@ class EndpointPool:
         return [*words, "all silent: its requests go elsewhere"] if self.doubted else words
 
     def _pace(self, now: float) -> Pace:
-        hot = now - self._busy_at < CALM_AFTER and self._multiplexed
+        hot = now - self._busy_at < CALM_AFTER and (self._multiplexed or len(self.links) <= FEW)
         if hot or self.vigil.asking() or (self._plan.bad_since is not None and not self.doubted):
             return Pace.HOT
         self.vigil.unwatched()
@@ -457,13 +490,3 @@ class EndpointPool:
             self._sweep.leave(self)
         for link in list(self.links):
             self.changed(link)
-
-
-def unreachable(endpoint: Endpoint, detail: str) -> ProxyError:
-    """Nothing was sent: the next endpoint may be tried."""
-    return ProxyError(
-        ErrorKind.CONNECT_FAILED,
-        Side.UPSTREAM,
-        f"backend {endpoint.key}: {detail}",
-        retry=Retry.NEXT_ENDPOINT,
-    )

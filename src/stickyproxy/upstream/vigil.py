@@ -13,7 +13,7 @@ import trio
 
 from stickyproxy.errors import ErrorKind, H2Code, ProxyError, Side
 from stickyproxy.events import GoawayReceived
-from stickyproxy.health.headtimes import HeadTimes
+from stickyproxy.health.headtimes import HeadTimes, RareTimes
 from stickyproxy.health.linkscore import Act, Cause, Health, LinkScore, Sight, Terms
 from stickyproxy.wire.pulse import Pulse, abandon, ask, doubt
 from stickyproxy.wire.tcpinfo import TcpInfo, look, tcp_socket
@@ -30,6 +30,8 @@ FORGET = 0.9
 REPLACE_AFTER = 0.25
 """Seconds before a suspect is replaced as a spare: a lost segment is mostly there by then (the kernel sends
 it again after 200 ms at the latest)."""
+NEVER = 0.0
+"""When a link of HTTP/1.1 was heard on which nothing came yet: the kernel may have taken it, nobody else."""
 FULL_FROM = 1000
 """µs. Below that round trip a full window is empty again before another connection would help."""
 
@@ -148,17 +150,19 @@ class _Watched:
 class Vigil:
     """Of one endpoint. `suspects` get no new streams, `fit` are those that may get any, in order.
 
-    `pings` False: HTTP/1.1, or a peer that forbade them. `roused` is called when a stream begins on a
+    `pings` False: HTTP/1.1, or a peer that forbade them. `question`: the endpoint, of HTTP/1.1, is to be
+    asked whether it lives. `roused` is called when a stream begins on a
     link while nobody looks. `told` hears of changes. `lossy`: segments get lost on the way to it these
     seconds.
     """
 
     def __init__(self, *, multiplexed: bool, roused: Callable[[], None], told: Told) -> None:
-        self.times = HeadTimes()
+        self.times = HeadTimes() if multiplexed else RareTimes()
         self.fit: list[Link] = []
         self.suspects: set[Link] = set()
         self.pings = self._multiplexed = multiplexed
-        self.mute = False
+        self.mute = self.question = False
+        self._heard = NEVER
         self._pong = 0.0
         self._recovery = 0.0
         self._losses = self._looked = 0.0
@@ -173,11 +177,19 @@ class Vigil:
         """`link` is ready. What it took from connect to SETTINGS is a first idea of a PING's time."""
         pulse = link.pulse = Pulse(self.times.note, self._roused)
         self._pong = self._pong or now - link.idle_since
+        if not (self._multiplexed or link.first_bytes):
+            pulse.heard = pulse.proof = NEVER
         self._watched[link] = _Watched(link, pulse, now)
         self.fit.append(link)
 
+    def hear(self, when: float) -> None:
+        """An endpoint of HTTP/1.1 answered, on whichever link."""
+        self._heard = max(self._heard, when)
+
     def end(self, link: Link) -> None:
-        self._watched.pop(link, None)
+        watched = self._watched.pop(link, None)
+        if watched is not None:
+            self.hear(watched.pulse.heard)
         self.suspects.discard(link)
         if link in self.fit:
             self.fit.remove(link)
@@ -198,8 +210,12 @@ class Vigil:
 
     @property
     def usual(self) -> float:
-        """Seconds that a dial mostly takes: connect and SETTINGS, a round trip each."""
-        return 2 * self._pong
+        """Seconds that a dial mostly takes: connect and SETTINGS, a round trip each.
+
+        What asks by HTTP/1.1 may have to wait behind a request.
+        """
+        times = self.times
+        return max(2 * self._pong, times.rare if isinstance(times, RareTimes) else 0.0)
 
     def look(self, now: float, excuse: float, overdue: float | None = None) -> bool:
         """At all links. `excuse` in seconds: how late the loop itself is. True if any state changed.
@@ -227,7 +243,15 @@ class Vigil:
             if fit is not watched.fit or score.state is not before:
                 watched.fit = fit
                 self._refit()
+        self.question = not self._multiplexed and self._is_quiet(now, terms)
         return changed
+
+    def _is_quiet(self, now: float, terms: Terms) -> bool:
+        """Of HTTP/1.1: all links together, as one link of HTTP/2 is."""
+        waiting = [one.pulse.oldest() for one in self._watched.values() if one.pulse.waiting]
+        if not (waiting and self.times.q75):
+            return False
+        return now - max(min(filter(None, waiting)), terms.well or NEVER) > terms.late
 
     def _forget_losses(self, now: float) -> None:
         """Half of them a second; what is counted is a path's loss of these seconds."""
@@ -256,21 +280,24 @@ class Vigil:
 
     def _terms(self, excuse: float, overdue: float | None) -> Terms:
         heard = max((one.pulse.heard for one in self._watched.values()), default=None)
-        silent = self._silent(heard, overdue) if self._multiplexed else None
+        if not self._multiplexed:
+            heard = max(heard or NEVER, self._heard)
         return Terms(
             late=(self.times.soon if self.lossy else self.times.late) + excuse,
             pong=max(LEAST_PONG, 2 * self._pong) + excuse,
             pings=self.pings,
             well=heard,
             recovery=self._recovery,
-            silent=silent,
+            silent=self._silent(heard, overdue),
             lossy=self.lossy,
+            together=not self._multiplexed,
         )
 
     def _silent(self, heard: float | None, overdue: float | None) -> float | None:
-        """Since when nothing of the endpoint answers. (Of HTTP/1.1 each answer is slow on its own.)"""
+        """Since when nothing of the endpoint answers, a new connection included."""
         signs = [overdue] if overdue is not None else []
-        signs += [one.score.since for one in self._watched.values() if one.link in self.suspects]
+        suspects = self.suspects if self._multiplexed else ()
+        signs += [one.score.since for one in self._watched.values() if one.link in suspects]
         return max((sign for sign in signs if heard is None or heard <= sign), default=None)
 
     def _learn_pong(self, pulse: Pulse, excuse: float, bound: float) -> None:

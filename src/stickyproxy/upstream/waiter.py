@@ -1,4 +1,4 @@
-"""Who waits for a link: the queues of a pool are made of these."""
+"""Who waits for a link, and the words with which it is sent away: the queues of a pool are made of these."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from stickyproxy.errors import ErrorKind, ProxyError, Retry, Side
 from stickyproxy.wire.waking import wake
 
 if TYPE_CHECKING:
-    from stickyproxy.errors import ProxyError
+    from stickyproxy.model import Endpoint
     from stickyproxy.wire.link import Link
 
 
@@ -43,3 +44,13 @@ class Waiter:
         task, self._task = self._task, None
         if task is not None:
             wake(task)
+
+
+def unreachable(endpoint: Endpoint, detail: str) -> ProxyError:
+    """Nothing was sent: the next endpoint may be tried."""
+    return ProxyError(
+        ErrorKind.CONNECT_FAILED,
+        Side.UPSTREAM,
+        f"backend {endpoint.key}: {detail}",
+        retry=Retry.NEXT_ENDPOINT,
+    )
