@@ -23,7 +23,8 @@ from h2.settings import SettingCodes, Settings
 
 from stickyproxy.codec.api import MAX_STREAM_ID, Codec, CodecLimits, Counter, Outlet, send_in_turn
 from stickyproxy.codec.limits import CreditMark
-from stickyproxy.codec.reference_engine import Engine, StreamNote
+from stickyproxy.codec.reference_engine import Engine
+from stickyproxy.codec.reference_streams import StreamNote
 from stickyproxy.errors import H2Code
 from stickyproxy.events import CodecFailed, Event
 from stickyproxy.model import Headers
