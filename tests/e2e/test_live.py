@@ -143,7 +143,13 @@ def test_explain_asks_the_running_proxy(proxy: ProxyProcess, webs: list[EchoBack
 
 @chromium.needs_chromium
 def test_a_browser_shows_what_is_live(proxy: ProxyProcess, tmp_path: Path) -> None:
-    shown = chromium.document(tmp_path, f"http://127.0.0.1:{proxy.admin_port}/")
+    shown = chromium.document(
+        tmp_path, f"http://127.0.0.1:{proxy.admin_port}/", until=lambda page: status(page) == "live"
+    )
     assert NOBODY in shown
-    [status] = re.findall(r'<p id="live"[^>]*>([^<]*)<', shown)
-    assert status == "live"
+    assert status(shown) == "live"
+
+
+def status(page: str) -> str:
+    [said] = re.findall(r'<p id="live"[^>]*>([^<]*)<', page)
+    return str(said)

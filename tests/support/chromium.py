@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ needs_chromium = pytest.mark.skipif(
 )
 PATIENCE = 90
 """Seconds; a start takes one or two where nobody else is at work."""
+TRIES = 8
 QUIET = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -33,9 +35,17 @@ def run(profile: Path, url: str, *flags: str, budget: float = 5.0) -> str:
     return done.stdout.decode()
 
 
-def document(profile: Path, url: str, *, budget: float = 5.0) -> str:
-    """The document as it has become."""
-    return run(profile, url, "--dump-dom", budget=budget)
+def document(
+    profile: Path, url: str, *, budget: float = 5.0, until: Callable[[str], bool] = bool
+) -> str:
+    """The document as it has become. The page's own time does not wait for a WebSocket: on a busy machine
+    it can be over before the first message, so it is looked at again, some times, `until` it is as wanted.
+    """
+    for _ in range(TRIES):
+        shown = run(profile, url, "--dump-dom", budget=budget)
+        if until(shown):
+            break
+    return shown
 
 
 def screenshot(profile: Path, url: str, to: Path, size: tuple[int, int]) -> None:
