@@ -118,10 +118,10 @@ def _cluster(job: Job, tuning: Tuning) -> Json:
     h2 = tuning.http2 is not None
     protocol = {"http2_protocol_options": tuning.http2} if h2 else {"http_protocol_options": {}}
     limits = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
-    endpoints = [{"endpoint": {"address": _address(one, BACKEND_PORT)}} for one in job.backends]
+    endpoints = [{"endpoint": {"address": _address(one, BACKEND_PORT)}} for one in job.places]
     cluster: Json = {
         "name": "lab",
-        "type": "STATIC",
+        "type": "STRICT_DNS" if job.setup.named else "STATIC",
         "connect_timeout": "1s",
         "lb_policy": "MAGLEV" if job.setup.sticky else "ROUND_ROBIN",
         "typed_extension_protocol_options": {

@@ -11,6 +11,9 @@ GET, POST, UNARY, CHAT = "get", "post", "unary", "chat"
 USER = "x-user-id"
 """The header that is hashed where sessions are to be sticky."""
 
+NAME = "backends.lab"
+"""What backends are called where they have a name."""
+
 PORT = 9000  # where the proxy listens, in a network namespace of its own
 BACKEND_PORT = 8080
 TIMEOUT = 15  # seconds a route gives a call: Envoy's default, said to those with another one
@@ -23,7 +26,9 @@ class Setup:
     `rtt`: seconds of round trip beside the 0.05 ms of a pair of veth. `rate`: calls a second; of
     CHAT, messages over all streams. `body` and `answer`: octets each way. `service`: seconds until
     a backend answers, or the median of a log-normal distribution if `tail` (its p99 divided by its
-    median) is above 1. `sticky`: by USER, of whom there are `users`; else round robin.
+    median) is above 1. `http1`: HTTP/1.1 to the backends. `named`: they are one name,
+    whose addresses a name server of the lab knows. `sticky`: by USER, of whom there are `users`; else
+    round robin.
     `seconds` is how long calls are made where that is another time than the pace's.
     """
 
@@ -36,6 +41,8 @@ class Setup:
     service: float = 0.010
     tail: float = 1.0
     tls: bool = False
+    http1: bool = False
+    named: bool = False
     sticky: bool = False
     users: int = 150
     streams: int = 60
@@ -58,6 +65,11 @@ class Job:
     folder: Path
     backends: tuple[str, ...]
     setup: Setup
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where a proxy is told that the backends are."""
+        return (NAME,) if self.setup.named else self.backends
 
     @property
     def timeout(self) -> int:

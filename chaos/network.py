@@ -45,6 +45,9 @@ FETCH = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=5
 Counts = dict[str, int]
 
 
+NETNS = Path("/etc/netns")
+
+
 class LabError(Exception):
     """The lab could not be built, or something in it did not come up."""
 
@@ -53,11 +56,21 @@ def prefix() -> str:
     return f"chaos-{os.getpid()}-"
 
 
+def forget_names(space: str) -> None:
+    """The folder that made the lab's name server that of a namespace, if there is one."""
+    folder = NETNS / space
+    with contextlib.suppress(OSError):
+        (folder / "resolv.conf").unlink()
+        folder.rmdir()
+        NETNS.rmdir()  # if it was ours alone
+
+
 def sweep() -> None:
     """Take away the namespaces of labs whose process was killed."""
     for line in run(["ip", "netns", "list"]).splitlines():
         found = re.match(r"(chaos-(\d+)-\S+)", line)
         if found and not Path(f"/proc/{found[2]}").exists():
+            forget_names(found[1])
             with contextlib.suppress(RuntimeError):
                 run(["ip", "netns", "del", found[1]])
 
@@ -73,6 +86,7 @@ class Lab:
         self._spaces = [f"{prefix()}{number}-{at}" for at in range(setup.backends + 1)]
         self._tls = tls
         self._backends: list[subprocess.Popen[bytes]] = []
+        self._names: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -84,6 +98,8 @@ class Lab:
                 self._backends.append(self._backend(at))
             for backend in self._backends:
                 _ready(backend)
+            if self.setup.named:
+                self._names = self._name_server()
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -99,6 +115,7 @@ class Lab:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(backend.pid, signal.SIGCONT)
         self._children.__exit__(kind, error, tb)
+        forget_names(self._spaces[0])
         for space in self._spaces:
             with contextlib.suppress(RuntimeError):
                 run(["ip", "netns", "del", space])
@@ -136,6 +153,17 @@ class Lab:
         argv = self.argv(at, [sys.executable, "-m", "chaos.backend", *words])
         pipe = subprocess.PIPE
         return self._children.start(argv, output=pipe, given=pipe, errors=None)
+
+    def _name_server(self) -> subprocess.Popen[bytes]:
+        """`ip netns exec` puts what lies in a namespace's folder of /etc/netns over /etc."""
+        folder = NETNS / self._spaces[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+        argv = self.argv(0, [sys.executable, "-m", "chaos.names", *self.addresses])
+        pipe = subprocess.PIPE
+        server = self._children.start(argv, output=pipe, given=pipe, errors=None)
+        _ready(server)
+        return server
 
     # --- processes
 
@@ -177,14 +205,7 @@ class Lab:
 
     def tell(self, at: int, word: str) -> Counts:
         """A word to a backend, and its counts. Raises LabError if it says nothing (it is frozen)."""
-        backend = self._backends[at - 1]
-        if not backend.stdin or not backend.stdout:
-            raise LabError("a backend without pipes")
-        backend.stdin.write(word.encode() + b"\n")
-        backend.stdin.flush()
-        if not select.select([backend.stdout], [], [], PATIENCE)[0]:
-            raise LabError(f"backend {at} does not answer")
-        counts: Counts = json.loads(backend.stdout.readline())
+        counts: Counts = json.loads(_asked(self._backends[at - 1], word))
         return counts
 
     def counts(self) -> list[Counts]:
@@ -207,6 +228,10 @@ class Lab:
         elif step.what in ("freeze", "thaw"):
             stop = step.what == "freeze"
             os.kill(self._backends[at - 1].pid, signal.SIGSTOP if stop else signal.SIGCONT)
+        elif step.what.startswith("names"):
+            if self._names is None:
+                raise LabError("backends have no name here")
+            _asked(self._names, step.what)
         else:
             self.tell(at, step.what)
 
@@ -246,6 +271,17 @@ def busiest(said: str) -> list[int]:
         if port:
             found.append((-int(sent[1]) if sent else 0, int(port[1])))
     return [port for _, port in sorted(found)]
+
+
+def _asked(child: subprocess.Popen[bytes], word: str) -> bytes:
+    """What a process of the lab says to a word."""
+    if not child.stdin or not child.stdout:
+        raise LabError("a process without pipes")
+    child.stdin.write(word.encode() + b"\n")
+    child.stdin.flush()
+    if not select.select([child.stdout], [], [], PATIENCE)[0]:
+        raise LabError(f"nothing answers to {word}")
+    return child.stdout.readline()
 
 
 def _ready(child: subprocess.Popen[bytes]) -> None:

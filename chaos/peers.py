@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.peers import ENVOY, WISHES, find, version
 from chaos import envoy
-from chaos.job import BACKEND_PORT, CHAT, PORT, USER, Job, Setup
+from chaos.job import BACKEND_PORT, CHAT, NAME, PORT, USER, Job, Setup
 
 OURS, SAFE = "sticky", "sticky-safe"
 BASE = "envoy-h2"
@@ -56,7 +56,7 @@ def _envoys(binary: str) -> list[Peer]:
     said = version(binary, "--version")
     make = envoy.argv
     return [
-        Peer(BASE, said, lambda job: make(binary, job, envoy.DEFAULT)),
+        Peer(BASE, said, lambda job: make(binary, job, envoy.DEFAULT), _http2),
         Peer(
             "envoy-h1",
             said,
@@ -68,8 +68,16 @@ def _envoys(binary: str) -> list[Peer]:
     ]
 
 
+def _http2(setup: Setup) -> bool:
+    return not setup.http1
+
+
+def _unnamed(setup: Setup) -> bool:
+    return not setup.named
+
+
 def _quick(setup: Setup) -> bool:
-    return setup.kind != CHAT and setup.answer < 100_000 and setup.tail <= 1
+    return not setup.http1 and setup.kind != CHAT and setup.answer < 100_000 and setup.tail <= 1
 
 
 def _haproxy(binary: str) -> list[Peer]:
@@ -78,11 +86,12 @@ def _haproxy(binary: str) -> list[Peer]:
         path.write_text(haproxy(job))
         return [binary, "-db", "-q", "-f", str(path)]
 
-    return [Peer("haproxy", version(binary, "-v"), prepare)]
+    return [Peer("haproxy", version(binary, "-v"), prepare, _unnamed)]
 
 
 def haproxy(job: Job) -> str:
-    kind = "ssl verify none alpn h2" if job.setup.tls else "proto h2"
+    spoken = "" if job.setup.http1 else "proto h2"
+    kind = "ssl verify none alpn h2" if job.setup.tls else spoken
     servers = "\n".join(
         f"  server b{at} {host}:{BACKEND_PORT} {kind}" for at, host in enumerate(job.backends, 1)
     )
@@ -106,12 +115,16 @@ listen lab
 
 def _nghttpx(binary: str) -> list[Peer]:
     said = version(binary, "--version")
-    # It hashes a client's address only.
-    return [Peer("nghttpx", said, partial(nghttpx, binary), lambda setup: not setup.sticky)]
+
+    def able(setup: Setup) -> bool:
+        return not setup.sticky and not setup.named  # it hashes a client's address only
+
+    return [Peer("nghttpx", said, partial(nghttpx, binary), able)]
 
 
 def nghttpx(binary: str, job: Job) -> list[str]:
-    kind = "proto=h2;tls" if job.setup.tls else "proto=h2"
+    kind = "proto=http/1.1" if job.setup.http1 else "proto=h2"
+    kind += ";tls" * job.setup.tls
     seconds = job.timeout or 3600
     return [
         binary,
@@ -166,7 +179,8 @@ def counted(job: Job, tasks: Path) -> list[str]:
 
 def mapping(job: Job, *, idempotent: bool) -> str:
     """A Mapping as YAML (JSON is YAML). Of the pool's own settings it says nothing."""
-    scheme = "h2" if job.setup.tls else "h2c"
+    scheme = "h2" if job.setup.tls else "http" if job.setup.http1 else "h2c"
+    places = {} if job.setup.named else {"endpoints": [f"{h}:{BACKEND_PORT}" for h in job.backends]}
     balance = (
         {"policy": "maglev", "header": USER} if job.setup.sticky else {"policy": "round_robin"}
     )
@@ -177,8 +191,8 @@ def mapping(job: Job, *, idempotent: bool) -> str:
         "prefix": "/",
         "rewrite": "",
         "grpc": job.setup.grpc,
-        "service": f"{scheme}://lab:{BACKEND_PORT}",
-        "endpoints": [f"{host}:{BACKEND_PORT}" for host in job.backends],
+        "service": f"{scheme}://{NAME if job.setup.named else 'lab'}:{BACKEND_PORT}",
+        **places,
         "timeout_ms": job.timeout * 1000,
         "load_balancer": balance,
         **({"idempotent": True} if idempotent else {}),

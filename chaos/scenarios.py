@@ -55,6 +55,8 @@ TRAFFIC: dict[str, tuple[Setup, str]] = {
     ),
     "tail": (Setup(tail=20.0), "answers after 10 ms in the median, 200 ms at p99 (log-normal)"),
     "bulk": (Setup(rate=12, answer=1_000_000), "12 GET/s of 1 MB"),
+    "h1": (Setup(http1=True), "as plain, over HTTP/1.1 to the backends"),
+    "named": (Setup(named=True), "as plain, to backends that are found by a name"),
     "hash": (Setup(sticky=True), "300 GET/s of 150 users, consistent hashing"),
 }
 
@@ -69,6 +71,7 @@ FAULTS: dict[str, str] = {
     "goaway": "a backend sends GOAWAY on all connections, each second",
     "deaf": "a backend answers PING and nothing else for 10 s",
     "mute": "a backend resets all connections, accepts new ones and says nothing on them for 10 s",
+    "dns": "the name server takes 3 s for each answer, for 10 s",
     "flap": "a host is unreachable every other second for 10 s",
 }
 
@@ -78,7 +81,8 @@ EXTRA = (
     *("tls.none", "tls.loss5", "tls.bh-conn", "tls.freeze"),
     *("unary.none", "unary.bh-conn", "chat.none", "chat.bh-conn", "chat.freeze"),
     *("tail.none", "tail.bh-conn", "bulk.none", "bulk.loss1", "hash.none", "hash.bh-host"),
-    *("deaf", "mute", "flap"),
+    *("h1.none", "h1.bh-conn", "h1.bh-host", "h1.freeze"),
+    *("deaf", "mute", "flap", "named.dns"),
 )
 GROUPS = {"main": MAIN, "twilio": TWILIO, "extra": EXTRA, "all": (*MAIN, *TWILIO, *EXTRA)}
 
@@ -126,6 +130,7 @@ def _steps(fault: str, pace: Pace) -> tuple[Step, ...]:
         "freeze": (Step(pace.on, "freeze"), Step(pace.off, "thaw")),
         "deaf": (Step(pace.on, "deaf"), Step(pace.off, "well")),
         "mute": (Step(pace.on, "mute"), Step(pace.off, "well")),
+        "dns": (Step(pace.on, "names-slow"), Step(pace.off, "names-well")),
     }
     if fault in during:
         return during[fault]

@@ -12,7 +12,7 @@ import pytest
 
 from chaos import envoy
 from chaos.__main__ import chosen, main, options
-from chaos.job import BACKEND_PORT, CHAT, PORT, UNARY, USER, Job, Setup
+from chaos.job import BACKEND_PORT, CHAT, NAME, PORT, UNARY, USER, Job, Setup
 from chaos.network import busiest
 from chaos.peers import OURS, Peer, haproxy, mapping, nghttpx, sticky
 from chaos.rounds import turns
@@ -61,6 +61,28 @@ def test_everybody_speaks_tls_to_backends_if_asked_and_only_then(name: str) -> N
     assert TLS[name] not in words(JOB)[name]
 
 
+HTTP1 = {
+    "sticky": "http://lab",
+    "envoy-h1": "http_protocol_options",
+    "haproxy": "8080 \n",
+    "nghttpx": "proto=http/1.1",
+}
+
+
+@pytest.mark.parametrize("name", sorted(HTTP1))
+def test_everybody_speaks_http_1_1_to_backends_if_asked(name: str) -> None:
+    told = words(job(http1=True))[name]
+    assert HTTP1[name] in told
+    assert "proto h2 \n" not in told
+
+
+@pytest.mark.parametrize("name", ["sticky", "envoy-h2"])
+def test_who_finds_backends_by_name_knows_no_address(name: str) -> None:
+    told = words(job(named=True))[name]
+    assert NAME in told
+    assert JOB.backends[0] not in told
+
+
 @pytest.mark.parametrize("name", ["sticky", "envoy-h2", "haproxy"])
 def test_users_are_hashed_if_asked(name: str) -> None:
     assert USER in words(job(sticky=True))[name]
@@ -81,7 +103,10 @@ def test_default_envoy_is_told_nothing_of_its_pool_and_the_tuned_one_everything(
         assert setting in tuned
 
 
-@pytest.mark.parametrize("setup", [{}, {"tls": True}, {"kind": UNARY}, {"sticky": True}])
+@pytest.mark.parametrize(
+    "setup",
+    [{}, {"tls": True}, {"kind": UNARY}, {"sticky": True}, {"http1": True}, {"named": True}],
+)
 @pytest.mark.parametrize("idempotent", [True, False])
 def test_our_document_loads_without_complaint(
     setup: dict[str, Any], tmp_path: Path, *, idempotent: bool
