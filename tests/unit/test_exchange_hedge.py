@@ -252,6 +252,30 @@ async def test_a_hedge_that_finds_the_budget_used_up_has_its_turn() -> None:
 
 
 @on_jumping_clock
+async def test_all_on_a_link_that_goes_bad_are_hedged_at_once_of_what_was_saved() -> None:
+    async with open_house(plan(endpoints=1)) as house:
+        client = await house.client()
+        arrived, saved = house.backend().arrived, 8
+        for number in range(saved * 20):
+            call = client.request(GRPC, end=True)
+            answer(await house.backend().request(number + 1))
+            await call.end()
+        before = len(arrived)
+        calls = [client.request(GRPC, end=True) for _ in range(12)]
+        await house.backend().request(before + 12)
+        doubt(house)
+        await house.backend().request(before + 12 + 11)
+        await house.step()
+        assert len(arrived) == before + 12 + 3 + saved, "three places, and one for twenty calls"
+        for got in arrived[before:]:
+            if got.reset is None:
+                answer(got)
+        for call in calls:
+            assert (await call.end()).grpc_status == b"0"
+        await over(house, before + 12)
+
+
+@on_jumping_clock
 async def test_a_race_that_is_over_gives_its_place_in_the_budget_back_at_once() -> None:
     async with open_house(plan(endpoints=1)) as house:
         rounds = []

@@ -15,6 +15,8 @@ from stickyproxy.policy.retry import (
     BUDGET_LEAST,
     DO_NOT,
     MAX_INTERVAL,
+    SAVED_MOST,
+    SAVED_SHARE,
     Budget,
     RetryRules,
     backoff,
@@ -223,3 +225,34 @@ def test_the_breaker_of_default_priority_counts() -> None:
     assert max_retries(()) is None
     assert max_retries((high,)) is None
     assert max_retries((high, CircuitBreaker(max_retries=0))) == 0
+
+
+def test_hedges_may_be_made_of_what_was_saved_and_no_more() -> None:
+    budget = Budget(None)
+    assert not budget.spend(19)
+    assert budget.spend(20)
+    assert not budget.spend(39)
+    burst = 0
+    while budget.spend(1_000_000):
+        burst += 1
+    assert burst == SAVED_MOST
+    assert not budget.spend(1_000_000)
+    assert not budget.spend(5), "endpoints that left take their count with them"
+
+
+def test_in_the_long_run_a_twentieth_is_sent_twice_at_most() -> None:
+    budget, made = Budget(None), 0
+    for begun in range(10_000):
+        made += budget.spend(begun)
+    assert made <= 10_000 * SAVED_SHARE
+
+
+def test_what_an_operator_allows_is_all_there_is() -> None:
+    assert not Budget(3).spend(1_000_000)
+
+
+def test_several_workers_have_saved_no_more_than_one() -> None:
+    budget, burst = Budget(None, workers=4), 0
+    while budget.spend(1_000_000):
+        burst += 1
+    assert burst == SAVED_MOST / 4

@@ -1,7 +1,8 @@
 """A second attempt beside a first one whose link is in doubt. The first answer wins.
 
 Only for requests that may be processed twice and are here as a whole, one at a time, and within the
-cluster's budget of retries: who finds that used up has his turn when a place is free. It goes to the
+cluster's budget of retries and what was saved for hedges: who finds both used up has his turn when a
+place is free. It goes to the
 same endpoint over another link, so that sessions stay; elsewhere only if the endpoint itself is doubted
 or cannot be reached.
 
@@ -42,7 +43,8 @@ def hedge_for(exchange: Exchange, plan: Plan, cluster: Cluster, first: Stream) -
         return None
     tries = tries_of(exchange)
     context = exchange.context
-    if not plan.budget.take(context.pools.under_way(cluster.name)):
+    placed = plan.budget.take(context.pools.under_way(cluster.name))
+    if not placed and not plan.budget.spend(context.pools.begun(cluster.name)):
         if not tries.postponed:
             overflown(exchange, plan)
         tries.postponed = True
@@ -52,7 +54,7 @@ def hedge_for(exchange: Exchange, plan: Plan, cluster: Cluster, first: Stream) -
     tries.previous += 1
     context.metrics.retried("hedge")
     context.metrics.cluster(cluster.name).upstream_rq_hedge += 1
-    exchange.hedge = hedge = Hedge(exchange, plan, cluster, first)
+    exchange.hedge = hedge = Hedge(exchange, plan, cluster, first, placed=placed)
     return hedge
 
 
@@ -67,7 +69,8 @@ def _doubt_again(exchange: Exchange, stream: Stream) -> bool:
 class Hedge:
     """Owns the second stream. `won`: its answer came first, and it is the exchange's stream now.
 
-    An exchange has it while the race is on, and keeps one that won.
+    An exchange has it while the race is on, and keeps one that won. `placed`: it has a place in the
+    budget, and was not made of what was saved.
     """
 
     __slots__ = (
@@ -77,15 +80,19 @@ class Hedge:
         "_exchange",
         "_first",
         "_first_error",
+        "_placed",
         "_plan",
         "_pool",
         "_stream",
         "_winner",
     )
 
-    def __init__(self, exchange: Exchange, plan: Plan, cluster: Cluster, first: Stream) -> None:
+    def __init__(
+        self, exchange: Exchange, plan: Plan, cluster: Cluster, first: Stream, *, placed: bool
+    ) -> None:
         self._exchange = exchange
         self._plan = plan
+        self._placed = placed
         self._cluster = cluster
         self._first = first
         self._first_error: ProxyError | None = None
@@ -123,7 +130,8 @@ class Hedge:
 
     def _settle(self) -> None:
         """Sync: the race is over. Who did not win is reset, and whoever still sends on it hears of it."""
-        self._plan.budget.give_back()
+        if self._placed:
+            self._plan.budget.give_back()
         if not self.won:
             self._conclude(_outcome(self._error))
             return

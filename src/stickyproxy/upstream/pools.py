@@ -147,6 +147,10 @@ class PoolSet:
         running = sum(pool.stats.rq_active for pool in self._pools.get(name, {}).values())
         return running + self._metrics.cluster(name).upstream_rq_pending_active
 
+    def begun(self, name: str) -> int:
+        """Attempts to a cluster so far, in this worker, at the endpoints that it has."""
+        return sum(pool.stats.rq_total for pool in self._pools.get(name, {}).values())
+
     def connected(self, cluster: Cluster, endpoint: Endpoint) -> bool:
         """Whether a live link to the endpoint exists."""
         pool = self._pools.get(cluster.spec.name, {}).get(endpoint.key)
