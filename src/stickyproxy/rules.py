@@ -183,7 +183,8 @@ class Upkeep:
 
     `idle_timeout` closes a connection without streams, `max_lifetime` retires one at its age; None:
     an hour, and never. `families`: which addresses of a name are used, `v4`, `v6` or "" for both.
-    `outlier_detection` None: the process's own.
+    `outlier_detection` None: the process's own. `proxy_protocol` is the version of the PROXY header that each
+    connection begins with, `v2` or "" for none.
     """
 
     keepalive: Keepalive | None = None
@@ -193,6 +194,7 @@ class Upkeep:
     circuit_breakers: tuple[CircuitBreaker, ...] = ()
     health_checks: tuple[HealthCheck, ...] = ()
     outlier_detection: OutlierDetection | None = None
+    proxy_protocol: str = ""
 
 
 # --- of the edge ----------------------------------------------------------------------------------

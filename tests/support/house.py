@@ -53,6 +53,8 @@ class Backend:
         self.granting = True
         self.hold: trio.Event | None = None
         self.links: list[Peer] = []
+        self.preambles: list[bytes] = []
+        """What each dial would have said first."""
         self.arrived: list[Call] = []
         self.raw: Callable[[Wire], None] | None = None
         """Has the backend's end of each connection, in place of a peer with a codec."""
@@ -134,6 +136,7 @@ class House:
             conduct=plan.conduct,
             admission=plan.admission,
             patience=plan.patience,
+            announced_from=lambda _: plan.announced,
         )
 
     # --- who is here ---
@@ -144,9 +147,13 @@ class House:
         self.downstream.start_soon(self.server.serve_connection, here, protocol)
         return there
 
-    async def client(self, protocol: str = "h2", limits: CodecLimits | None = None) -> Peer:
-        """A connected client, past the prefaces. `limits` are what it lets us send."""
+    async def client(
+        self, protocol: str = "h2", limits: CodecLimits | None = None, said: bytes = b""
+    ) -> Peer:
+        """A connected client, past the prefaces. `limits` are what it lets us send, `said` comes first."""
         here, there = wire_pair(self.plan.wire)
+        if said:
+            await there.send_all(said)
         codecs = Codecs("reference", limits or CodecLimits())
         peer = Peer(there, codecs.client(multiplexed=protocol == "h2", tls=False))
         self.clients.append(peer)
@@ -236,7 +243,10 @@ class House:
     def _dialler(self, spec: ClusterSpec) -> Dialler:
         return Dialler(spec, self.codecs, self.watch, lambda *_: None, self._reach)
 
-    async def _reach(self, endpoint: Endpoint, spec: ClusterSpec) -> trio.abc.Stream:
+    async def _reach(
+        self, endpoint: Endpoint, spec: ClusterSpec, preamble: bytes
+    ) -> trio.abc.Stream:
+        self.backends[endpoint.key].preambles.append(preamble)
         try:
             with trio.fail_after(spec.connect_timeout):
                 return await self.backends[endpoint.key].dialled()

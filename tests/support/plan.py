@@ -58,7 +58,7 @@ def message(size: int) -> bytes:
 class Plan:
     """What a house is built of. Times in seconds, None meaning no limit.
 
-    `shadow` is the percent of requests that are copied.
+    `shadow` is the percent of requests that are copied. `announced`: clients begin with a PROXY header.
     """
 
     endpoints: int = 1
@@ -81,6 +81,7 @@ class Plan:
     conduct: Conduct | None = None
     admission: Admission | None = None
     patience: Patience | None = None
+    announced: bool = False
     allowed: Allowance = DEFAULT
     retry: RetryPolicy | None = None
     idempotent: bool = False

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from stickyproxy.config.fields.tuning import NO_OUTLIERS
+from stickyproxy.errors import ConfigError
 from stickyproxy.model import HeaderAdd
 from stickyproxy.rules import (
     CircuitBreaker,
@@ -572,3 +573,50 @@ def test_the_flag_wins_over_max_request_headers_kb(written: Written) -> None:
     assert settings.warnings[0].endswith(
         "the limit is 4096 bytes (--max-header-list); --max-header-list sets it"
     )
+
+
+# --- PROXY headers for services -------------------------------------------------------------------
+
+
+def test_a_service_may_want_to_be_told_of_clients(written: Written) -> None:
+    settings = written.load(mapping(proxy_protocol="v2"))
+    flagged = written.load("", {"backend": ["a:1"], "backend-proxy-protocol": ["v2"]})
+
+    assert [spec.upkeep.proxy_protocol for spec in settings.clusters] == ["v2"]
+    assert [spec.upkeep.proxy_protocol for spec in flagged.clusters] == ["v2"]
+
+
+@pytest.mark.parametrize("said", ["v1", "V2", "true", "2", "[v2]", "''"])
+def test_another_version_than_2_is_refused_with_its_place(written: Written, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        written.load(mapping(proxy_protocol=said))
+    [problem] = caught.value.problems
+    assert "proxy_protocol: " in problem
+    assert "v2" in problem
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            {"backend": ["a:1"], "backend-proxy-protocol": ["v1"]},
+            "`v1` is not known; right would be v2",
+        ),
+        (
+            {"backend": ["a:1"], "backend-proxy-protocol": ["on"]},
+            "`on` is not known; right would be v2",
+        ),
+        (
+            {"backend-proxy-protocol": ["v2"]},
+            "is about backends; add --backend URL, or use proxy_protoc",
+        ),
+    ],
+)
+def test_what_is_wrong_with_the_flag_is_said(
+    written: Written, flags: dict[str, list[str]], said: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        written.load(mapping(), flags)
+    assert [p.startswith(f"--backend-proxy-protocol: {said}") for p in caught.value.problems] == [
+        True
+    ]

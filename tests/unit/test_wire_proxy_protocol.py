@@ -10,7 +10,14 @@ from trio.testing import MemoryReceiveStream, memory_stream_pair
 
 from stickyproxy.control.announcing import announcers
 from stickyproxy.model import Connection
-from stickyproxy.wire.proxy_protocol import SIGNATURE, TIMEOUT, ProxyHeaderError, announced
+from stickyproxy.wire.proxy_protocol import (
+    LOCAL,
+    SIGNATURE,
+    TIMEOUT,
+    ProxyHeaderError,
+    announced,
+    header,
+)
 from support.clock import on_jumping_clock
 
 BALANCER = Connection("192.0.2.1", 1000, "192.0.2.2", 443)
@@ -122,3 +129,53 @@ def test_who_must_begin_with_a_header() -> None:
     ]
     assert announcers(["unix"])("")
     assert not announcers([])("10.1.2.3")
+
+
+# --- as we say it ---
+
+FOUR, SIX = ("203.0.113.7", 4711), ("2001:db8::7", 4711)
+
+
+@pytest.mark.parametrize(
+    ("remote", "local"),
+    [
+        (FOUR, ("192.0.2.1", 443)),
+        (SIX, ("2001:db8::1", 443)),
+        (FOUR, ("2001:db8::1", 65_535)),
+        (SIX, ("192.0.2.1", 0)),
+    ],
+)
+@on_jumping_clock
+async def test_what_we_say_is_what_we_would_hear(
+    remote: tuple[str, int], local: tuple[str, int]
+) -> None:
+    """Families that differ too: an IPv4 end is the same whichever way it is written."""
+    here, there = trio.testing.memory_stream_pair()
+    await there.send_all(header(remote, local) + b"next")
+    heard = await announced(here, Connection())
+
+    assert (heard.remote_ip, heard.remote_port, heard.local_ip, heard.local_port) == (
+        *remote,
+        *local,
+    )
+    assert await here.receive_some() == b"next", "and not a byte more"
+
+
+@on_jumping_clock
+async def test_a_header_of_our_own_names_nobody() -> None:
+    here, there = trio.testing.memory_stream_pair()
+    await there.send_all(LOCAL)
+
+    assert await announced(here, Connection("10.0.0.1", 1)) == Connection("10.0.0.1", 1)
+
+
+def test_the_header_is_haproxys_to_the_byte() -> None:
+    assert header(("203.0.113.7", 4711), ("198.51.100.1", 443)) == SIGNATURE + bytes.fromhex(
+        "2111000ccb007107c6336401126701bb"
+    )
+
+
+@pytest.mark.parametrize("wrong", ["", "localhost", "1.2.3", "203.0.113.7:80"])
+def test_what_is_no_address_is_no_header(wrong: str) -> None:
+    with pytest.raises(ValueError, match="does not appear to be"):
+        header((wrong, 1), ("192.0.2.1", 443))

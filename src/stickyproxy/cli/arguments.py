@@ -55,6 +55,7 @@ _FLAGS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("cors-origin", "ORIGIN", "pages of it may call the backends, * is any; repeatable"),
         ("backend-ca", "FILE", "authorities in PEM that TLS backends are verified against"),
         ("backend-insecure", "", "do not verify TLS backends"),
+        ("backend-proxy-protocol", "V", "v2: tell backends of each client by a PROXY header (none)"),
         ("dns-refresh", "S", "seconds between questions to DNS (default 5)"),
         ("outlier-detection", "WHAT", "off, or NAME=VALUE,... in Envoy's names (default on)"),
         ("slow-start", "S", "time in which who joined comes to its share, or off (default 10s)"),

@@ -56,7 +56,7 @@ def begin(exchange: Exchange, plan: Plan, cluster: Cluster) -> Stream | None:
         return None
     exchange.walk = chain((endpoint,), walk)
     exchange.endpoint = endpoint
-    pool, end = context.pools.pool(cluster, endpoint), exchange.head.end_stream
+    pool, end = context.pools.pool(cluster, endpoint, exchange.client), exchange.head.end_stream
     headers = request_headers(exchange, plan, endpoint)
     upstream = pool.open_now(headers, end, once=not plan.hedged)
     if upstream is None:
@@ -133,7 +133,7 @@ async def _attempt(exchange: Exchange, plan: Plan, cluster: Cluster, endpoint: E
     upstream, exchange.begun = exchange.begun, None
     sent, exchange.sent = exchange.sent, False
     context = exchange.context
-    pool = context.pools.pool(cluster, endpoint)
+    pool = context.pools.pool(cluster, endpoint, exchange.client)
     outcome = Outcome.NEUTRAL
     try:
         if upstream is None:

@@ -225,7 +225,7 @@ class Hedge:
         exchange.attempts += 1
         self._endpoint = endpoint
         context = exchange.context
-        pool = self._pool = context.pools.pool(self._cluster, endpoint)
+        pool = self._pool = context.pools.pool(self._cluster, endpoint, exchange.client)
         if context.health.suspected:
             context.health.trying(self._cluster.name, endpoint, trio.current_time())
         head = request_headers(exchange, plan, endpoint)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from stickyproxy.upstream.crowd import taken
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -63,7 +65,7 @@ class Circuit:
 
     def room(self) -> int:
         """How many more connections may be opened."""
-        return self.limits.connections - sum(len(p.links) + p.dialling for p in self._pools)
+        return self.limits.connections - sum(taken(pool) for pool in self._pools)
 
     def refusal(self) -> str:
         """Why nobody more may wait, "" if somebody may."""

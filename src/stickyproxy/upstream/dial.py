@@ -20,6 +20,7 @@ from stickyproxy.upstream.waiter import unreachable
 from stickyproxy.wire.codecs import Codecs
 from stickyproxy.wire.connect import connect
 from stickyproxy.wire.link import Link
+from stickyproxy.wire.proxy_protocol import LOCAL
 from stickyproxy.wire.tcpinfo import acknowledged, stand_firm
 from stickyproxy.wire.watch import LinkWatch
 
@@ -35,15 +36,25 @@ KEPT_WAITING = 5.0
 long as its suspects are (`linkscore.HOST_PATIENCE`). Another connection waits in the same backlog, but of
 several processes behind one port it may meet one that is well."""
 
-Reach = Callable[[Endpoint, ClusterSpec], Awaitable[trio.abc.Stream]]
-"""From an endpoint to a connected stream; raises `ProxyError`."""
+CLIENT_IDLE = 60.0
+"""Seconds without a stream after which a link that speaks for one client is closed."""
+
+Reach = Callable[[Endpoint, ClusterSpec, bytes], Awaitable[trio.abc.Stream]]
+"""From an endpoint to a connected stream that has said these bytes first; raises `ProxyError`."""
 
 
-async def reach(endpoint: Endpoint, spec: ClusterSpec) -> trio.abc.Stream:
-    """Over the network, with TLS where the cluster wants it."""
+async def reach(endpoint: Endpoint, spec: ClusterSpec, preamble: bytes = b"") -> trio.abc.Stream:
+    """Over the network, with TLS where the cluster wants it, and a PROXY header before."""
+    if spec.upkeep.proxy_protocol:
+        preamble = preamble or LOCAL
     timeout = spec.connect_timeout
     transport, _ = await connect(
-        endpoint, spec.protocol, timeout=timeout, tls=spec.tls, host=endpoint.host
+        endpoint,
+        spec.protocol,
+        timeout=timeout,
+        tls=spec.tls,
+        host=endpoint.host,
+        preamble=preamble,
     )
     stand_firm(transport)
     if spec.upkeep.keepalive is not None:
@@ -174,7 +185,7 @@ class Dialler:
         """Run one link: the pool hears `dialled` once it takes streams, `undialled` if it never will."""
         deadline = trio.current_time() + self.spec.connect_timeout
         try:
-            transport = await self.reach(pool.endpoint, self.spec)
+            transport = await self.reach(pool.endpoint, self.spec, pool.preamble)
         except ProxyError as error:
             pool.undialled(error)
             return
@@ -187,7 +198,10 @@ class Dialler:
         link = Link(transport, codec, changed=settling.changed, allowed=self.codecs.allowed)
         upkeep = self.spec.upkeep
         limit = Lifetime(upkeep.max_lifetime or math.inf, pool)
-        self.watch.add(link, limit, settling, idle_timeout=upkeep.idle_timeout)
+        idle = upkeep.idle_timeout
+        if pool.preamble:
+            idle = min(idle or CLIENT_IDLE, CLIENT_IDLE)
+        self.watch.add(link, limit, settling, idle_timeout=idle)
         try:
             with settling.scope:
                 settling.changed(link)

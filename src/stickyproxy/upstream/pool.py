@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from stickyproxy.counters import ClusterStats, EndpointStats
     from stickyproxy.model import Endpoint, Headers
     from stickyproxy.upstream.circuit import Circuit
+    from stickyproxy.upstream.crowd import Crowd
     from stickyproxy.wire.link import Link
     from stickyproxy.wire.stream import Stream
 
@@ -83,8 +84,12 @@ class EndpointPool:
         told: Told | None = None,
         elsewhere: Callable[[], bool] = lambda: False,
         spares: int = SPARES,
+        preamble: bytes = b"",
     ) -> None:
         self.endpoint = endpoint
+        self.preamble = preamble
+        self.crowd: Crowd | None = None
+        """Those that serve in its place, one for each client, where the endpoint is told of clients."""
         self.links: list[Link] = []
         self.dialling = 0
         self.retired = False
@@ -486,6 +491,8 @@ class EndpointPool:
         """The endpoint left its cluster: no new links, the streams that run may end."""
         self.retired = True
         self._doubts.discard(self)
+        if self.crowd is not None:
+            self.crowd.retire()
         if self._sweep is not None:
             self._sweep.leave(self)
         for link in list(self.links):

@@ -9,8 +9,9 @@ import trio
 from stickyproxy.errors import ProxyError
 from stickyproxy.health.poolplan import SPARES
 from stickyproxy.metrics import Metrics
-from stickyproxy.model import Cluster, ClusterSpec, Endpoint
+from stickyproxy.model import Client, Cluster, ClusterSpec, Endpoint
 from stickyproxy.upstream.circuit import Circuit, limits_of
+from stickyproxy.upstream.crowd import MOST_CLIENTS, Crowd
 from stickyproxy.upstream.dial import Dialler
 from stickyproxy.upstream.loads import Loads
 from stickyproxy.upstream.pool import EndpointPool
@@ -58,12 +59,15 @@ class PoolSet:
         self._circuits: dict[str, Circuit] = {}
         metrics.before_reading.append(self._measure)
 
-    def pool(self, cluster: Cluster, endpoint: Endpoint) -> EndpointPool:
-        """The pool of an endpoint, made on first use."""
+    def pool(
+        self, cluster: Cluster, endpoint: Endpoint, client: Client | None = None
+    ) -> EndpointPool:
+        """The pool of an endpoint, made on first use; that of `client` where the endpoint is told of it."""
         try:
-            return self._pools[cluster.spec.name][endpoint.key]
+            pool = self._pools[cluster.spec.name][endpoint.key]
         except KeyError:
-            return self._make(cluster.spec, endpoint)
+            pool = self._make(cluster.spec, endpoint)
+        return pool if pool.crowd is None or client is None else pool.crowd.pool(client)
 
     def _make(self, spec: ClusterSpec, endpoint: Endpoint) -> EndpointPool:
         self._specs.setdefault(spec.name, spec)
@@ -83,9 +87,31 @@ class PoolSet:
             elsewhere=lambda: self._elsewhere(spec.name, endpoint),
             spares=self._spares,
         )
+        if spec.upkeep.proxy_protocol:
+            most = MOST_CLIENTS // self.workers
+            pool.crowd = Crowd(lambda preamble: self._make_private(spec, pool, preamble), most)
         self._pools.setdefault(spec.name, {})[endpoint.key] = pool
         self._limit(spec)
         return pool
+
+    def _make_private(self, spec: ClusterSpec, pool: EndpointPool, preamble: bytes) -> EndpointPool:
+        """For one client of the many: nobody sweeps it, and it has no spare links."""
+        endpoint = pool.endpoint
+        private = EndpointPool(
+            endpoint,
+            self._nursery,
+            self._dialler(spec).dial,
+            multiplexed=spec.protocol.multiplexed,
+            heard=lambda error: self._heard(spec, endpoint, error),
+            bug=self._bug,
+            stats=pool.stats,
+            cluster=self._metrics.cluster(spec.name),
+            workers=self.workers,
+            spares=0,
+            preamble=preamble,
+        )
+        private.circuit = pool.circuit
+        return private
 
     def _limit(self, spec: ClusterSpec) -> None:
         """Circuit breakers as they are now, for all pools of a cluster."""
@@ -98,7 +124,8 @@ class PoolSet:
         else:
             self._circuits.pop(spec.name, None)
         for pool in pools:
-            pool.circuit = circuit
+            for each in (pool, *(pool.crowd or ())):
+                each.circuit = circuit
 
     def _measure(self) -> None:
         for circuit in self._circuits.values():
@@ -154,7 +181,9 @@ class PoolSet:
     def connected(self, cluster: Cluster, endpoint: Endpoint) -> bool:
         """Whether a live link to the endpoint exists."""
         pool = self._pools.get(cluster.spec.name, {}).get(endpoint.key)
-        return pool is not None and bool(pool.links)
+        if pool is None or pool.crowd is None:
+            return pool is not None and bool(pool.links)
+        return any(each.links for each in pool.crowd)
 
     def was_silent(self, name: str, key: str) -> bool:
         """Whether an endpoint that is back was there all the time, as far as its connections tell."""
@@ -182,4 +211,4 @@ def _way(spec: ClusterSpec) -> tuple[object, ...]:
     """All that a link is made by and kept by."""
     upkeep = spec.upkeep
     kept = (upkeep.keepalive, upkeep.idle_timeout, upkeep.max_lifetime)
-    return spec.protocol, spec.tls, spec.connect_timeout, kept
+    return spec.protocol, spec.tls, spec.connect_timeout, upkeep.proxy_protocol, kept

@@ -187,7 +187,7 @@ class _Asker:
 
     async def _dial(self) -> Link:
         spec, codecs = self._dialler.spec, self._dialler.codecs
-        transport = await self._dialler.reach(self._endpoint, spec)
+        transport = await self._dialler.reach(self._endpoint, spec, b"")
         codec = codecs.client(multiplexed=spec.protocol.multiplexed, tls=spec.protocol.tls)
         settled = trio.Event()
 

@@ -34,12 +34,13 @@ async def connect(
     timeout: float,  # noqa: ASYNC109 - it becomes part of what is said
     tls: UpstreamTls | None = None,
     host: str = "",
+    preamble: bytes = b"",
 ) -> tuple[trio.abc.Stream, str]:
     """A stream to `endpoint` and what is spoken on it: `h2` or `http/1.1`.
 
     `timeout` in seconds, for all of it. `host` is the service's host as written: the name that TLS
     asks for and verifies, unless `tls.server_name` says another. TLS without a `tls` is verified
-    against the system's CAs.
+    against the system's CAs. `preamble` is said first, before any handshake.
 
     Raises:
         ProxyError: CONNECT_FAILED, to be tried on the next endpoint; OVERLOAD if it is this
@@ -49,6 +50,8 @@ async def connect(
     try:
         with trio.fail_after(timeout):
             stream = await _connect_first(endpoint.addresses)
+            if preamble:
+                await _say(stream, preamble)
             if not protocol.tls:
                 return stream, "h2" if protocol.multiplexed else "http/1.1"
             tls = tls or UpstreamTls()
@@ -60,11 +63,21 @@ async def connect(
         raise _failed(endpoint, str(error)) from None
     except ConfigError as error:
         raise _failed(endpoint, error.problems[0]) from None
+    except trio.BrokenResourceError:
+        raise _failed(endpoint, "it closed the connection") from None
     except OSError as error:
         if error.errno in EXHAUSTED:
             reason = os.strerror(error.errno).lower()
             raise ProxyError(ErrorKind.OVERLOAD, Side.INTERNAL, f"no socket: {reason}") from None
         raise _failed(endpoint, _in_words(error)) from None
+
+
+async def _say(stream: trio.SocketStream, preamble: bytes) -> None:
+    try:
+        await stream.send_all(preamble)
+    except BaseException:
+        stream.socket.close()
+        raise
 
 
 def _failed(endpoint: Endpoint, reason: str) -> ProxyError:

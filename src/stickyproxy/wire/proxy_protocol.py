@@ -1,4 +1,6 @@
-"""The PROXY protocol, versions 1 and 2, as a balancer before us speaks it (HAProxy's proxy-protocol.txt).
+"""The PROXY protocol, versions 1 and 2, as a balancer before us speaks it (HAProxy's proxy-protocol.txt),
+
+and version 2 as we speak it to backends.
 
 The header is read exactly, not a byte more: what follows is TLS, and that is read by the handshake. A
 sender that is trusted must begin with it: to look whether it did would let anybody else say so too.
@@ -22,6 +24,8 @@ TIMEOUT = 5.0
 """Seconds; a balancer sends it with its first segment (§2 asks for at least 3)."""
 
 _LOCAL, _PROXY = 0x20, 0x21
+LOCAL = SIGNATURE + bytes((_LOCAL, 0, 0, 0))
+"""A header that names nobody (§2.2): a connection of our own, or a client without an address."""
 _FAMILIES = {0x11: 4, 0x21: 16}  # TCP over IPv4, over IPv6; the others have no address for us
 
 Read = Callable[[int], Awaitable[bytes]]
@@ -150,3 +154,21 @@ async def _version_2(read: Read) -> tuple[End, End] | None:
 
 def _packed(octets: bytes) -> str:
     return _plain(ipaddress.ip_address(octets))
+
+
+def header(remote: End, local: End) -> bytes:
+    """Version 2, for a connection that `remote` made to `local`.
+
+    Beside an IPv6 address an IPv4 one is written as IPv6 (`::ffff:`), for a header has one family.
+    Raises `ValueError` for what is no address.
+    """
+    addresses = [ipaddress.ip_address(ip) for ip, _ in (remote, local)]
+    width = max(len(address.packed) for address in addresses)
+    family = next(family for family, size in _FAMILIES.items() if size == width)
+    packed = [_mapped(one) if width == 16 else one.packed for one in addresses]
+    rest = b"".join(packed) + b"".join(port.to_bytes(2) for _, port in (remote, local))
+    return SIGNATURE + bytes((_PROXY, family)) + len(rest).to_bytes(2) + rest
+
+
+def _mapped(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
+    return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed

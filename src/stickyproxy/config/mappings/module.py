@@ -80,6 +80,7 @@ def upkeep(entry: Entry, defaults: FeatureDefaults, report: Report, *, multiplex
         ),
         outlier_detection=features.outlier_detection(entry, spec.outlier_detection, report)
         or defaults.outlier_detection,
+        proxy_protocol=spec.proxy_protocol or "",
     )
 
 

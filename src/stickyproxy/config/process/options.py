@@ -27,6 +27,7 @@ from stickyproxy.config.text.addresses import (
 )
 from stickyproxy.config.text.files import open_file
 from stickyproxy.model import Bind, ClusterSpec, Route, RouteMatch, Target, UpstreamTls
+from stickyproxy.rules import Upkeep
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ _IN_MAPPINGS = {
     "policy": "load_balancer",
     "sticky": "load_balancer",
     "allow-upgrade": "allow_upgrade in Mappings",
+    "backend-proxy-protocol": "proxy_protocol: v2 in Mappings",
     "idempotent": "idempotent: true in Mappings",
     "grpc-web": "the Module's enable_grpc_web",
     "cors-origin": "cors in Mappings",
@@ -111,6 +113,9 @@ def process_settings(options: Options) -> ProcessSettings:
         access_log=options.one("access-log", _switch, base.access_log),
         backend_ca=options.one("backend-ca", _readable, None),
         backend_insecure=options.one("backend-insecure", _switch, base.backend_insecure),
+        backend_proxy_protocol=options.one(
+            "backend-proxy-protocol", _one_of("v2"), base.backend_proxy_protocol
+        ),
         idempotent=options.one("idempotent", _switch, base.idempotent),
         dns_refresh=options.one("dns-refresh", _refresh, base.dns_refresh),
         max_concurrent_streams=options.one(
@@ -329,6 +334,7 @@ def _backends(options: Options, settings: ProcessSettings) -> ClusterSpec | None
         targets=targets,
         tls=_backend_tls(settings) if protocol.tls else None,
         load_balancer=balancer,
+        upkeep=Upkeep(proxy_protocol=settings.backend_proxy_protocol),
     )
 
 

@@ -23,8 +23,8 @@ class ProcessSettings:
     live for ever, a `max_connection_age_grace` of 0 what runs on them then. `dns_refresh` is how
     often a name is asked again.
     `max_header_list` counts name + value + 32 for each field (RFC 9113 §6.5.2). `backend_ca` and
-    `backend_insecure` are already contained in the clusters, `idempotent` in the route of `--backend`;
-    they stand here to be shown.
+    `backend_insecure` and `backend_proxy_protocol` are already contained in the clusters, `idempotent` in
+    the route of `--backend`; they stand here to be shown.
     `workers` 0 is as many as cores. Of the limits on clients (`max_connections` to
     `work_budget`) 0 is none. `work_budget` is milliseconds of CPU at once, `work_refill` those a second.
     `max_memory` is of each worker, in bytes: 0 is none, -1 as much
@@ -51,6 +51,7 @@ class ProcessSettings:
     access_log: bool = True
     backend_ca: Path | None = None
     backend_insecure: bool = False
+    backend_proxy_protocol: str = ""
     idempotent: bool = False
     dns_refresh: float = 5.0
     max_concurrent_streams: int = 1024

@@ -87,6 +87,14 @@ class MappingFeatures(Struct, frozen=True, kw_only=True):
     retry_policy: Annotated[RetryPolicySpec | None, Meta(description="Default: the Module's.")] = (
         None
     )
+    proxy_protocol: Annotated[
+        Literal["v2"] | None,
+        Meta(
+            description="`v2` (ours, not Ambassador's): each connection to the service begins with a PROXY "
+            "header of that version, before TLS, that names the client. So each client has "
+            "connections of its own there; they are closed when they rested for a minute."
+        ),
+    ] = None
     idempotent: Annotated[
         Flag,
         Meta(

@@ -106,6 +106,13 @@ class ProcessSpec(Struct, frozen=True, rename=lambda name: name.replace("_", "-"
     backend_insecure: Annotated[
         bool | UnsetType, Meta(description="Do not verify TLS backends.")
     ] = UNSET
+    backend_proxy_protocol: Annotated[
+        str | UnsetType,
+        Meta(
+            description="`v2`: each connection to the backends begins with a PROXY header that names the "
+            "client, as a Mapping's `proxy_protocol` has it. Default: none."
+        ),
+    ] = UNSET
     idempotent: Annotated[
         bool | UnsetType,
         Meta(
