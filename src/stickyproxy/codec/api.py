@@ -138,6 +138,11 @@ class Codec(Protocol):
         ...
 
     @property
+    def has_output(self) -> bool:
+        """Whether `take_output` would bring anything."""
+        ...
+
+    @property
     def paused(self) -> bool:
         """True while the reader should not read: HTTP/1.1 has no credit but this (never true on h2)."""
         ...

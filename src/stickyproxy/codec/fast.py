@@ -106,6 +106,10 @@ class FastCodec(Receiver):
         out.clear()
         return data
 
+    @property
+    def has_output(self) -> bool:
+        return bool(self.out)
+
     def open_stream(self, headers: Headers, end_stream: bool) -> int:
         stream_id = self.next_id
         self.next_id += 2

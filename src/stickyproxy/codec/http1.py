@@ -34,6 +34,11 @@ class Http1Codec(Receiver):
         self._output.clear()
         return output
 
+    @property
+    def has_output(self) -> bool:
+        """Whether `take_output` would bring anything."""
+        return bool(self._output)
+
     def open_stream(self, headers: Headers, end_stream: bool) -> int:
         """Send a request head. A length that is not known is sent in chunks.
 

@@ -91,6 +91,10 @@ class ReferenceCodec:
     def take_output(self) -> bytes:
         return self._engine.data_to_send()
 
+    @property
+    def has_output(self) -> bool:
+        return self._engine.has_output
+
     def open_stream(self, headers: Headers, end_stream: bool) -> int:
         engine = self._engine
         stream_id = engine.get_next_available_stream_id()

@@ -70,6 +70,10 @@ class Streams(H2Connection):
         self._updates_paid = guard.WINDOW_UPDATES_PER_DATA
         self._informed: set[int] = set()
 
+    @property
+    def has_output(self) -> bool:
+        return bool(self._data_to_send)
+
     def begin(self, stream_id: int, *, is_head: bool = False) -> StreamNote:
         ledger = Ledger(self._limits.stream_credit, self._mark)
         note = self.notes[stream_id] = StreamNote(stream_id, ledger, is_head=is_head)

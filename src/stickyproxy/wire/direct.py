@@ -1,9 +1,9 @@
 """A plain socket without trio's detour: one system call a read and a write.
 
 trio's own SocketStream asks for a checkpoint around every call, which costs a turn of the loop each
-time, and tries to read before it waits, which mostly fails. A Link has one reader and one writer, and
-both yield by themselves: the reader by waiting for the socket, the writer by parking when it is done.
-What is not a plain socket (TLS, memory) is used as it is.
+time, and tries to read before it waits, which mostly fails. Who reads here is read for by the hub, and a
+link's writer yields by itself, by parking when it is done. What is not a plain socket (TLS, memory) is
+used as it is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import partial
 import trio
 
 from stickyproxy.codec.api import Codec
+from stickyproxy.wire.hub import Hub, Take, Tap
 
 FIRST_READ = 4096
 """Until it is known who reads the rest."""
@@ -27,7 +28,6 @@ BULK_EVENT = 4096
 """Bytes an event, from which on it is bodies."""
 
 Send = Callable[[bytes], Awaitable[None]]
-Receive = Callable[[int], Awaitable[bytes | bytearray]]
 
 
 def sender_of(transport: trio.abc.Stream) -> Send:
@@ -37,11 +37,34 @@ def sender_of(transport: trio.abc.Stream) -> Send:
     return transport.send_all
 
 
-def receiver_of(transport: trio.abc.Stream) -> Receive:
-    """As the transport's `receive_some`; b"" when the peer has said all."""
-    if isinstance(transport, trio.SocketStream):
-        return partial(_receive, transport.socket)
-    return transport.receive_some
+def flow_of(
+    transport: trio.abc.Stream, hub: Hub | None, size: int, take: Take
+) -> Callable[[], Awaitable[None]]:
+    """Reads, `size` bytes at first, and gives what was read to `take`, until that says 0.
+
+    Raises trio's errors for a socket.
+    """
+    if hub is not None:
+        return Tap(hub, fd_of(transport), size, take).flow
+    return partial(_flow, transport, size, take)
+
+
+async def _flow(transport: trio.abc.Stream, size: int, take: Take) -> None:
+    while size:
+        size = take(bytes(await transport.receive_some(size)))
+
+
+def fd_of(transport: trio.abc.Stream) -> int:
+    """Of a plain socket; -1 for all else."""
+    return transport.socket.fileno() if isinstance(transport, trio.SocketStream) else -1
+
+
+def write_some(fd: int, data: bytes) -> int:
+    """How much of it was written without waiting. An error is for the next try to meet."""
+    try:
+        return os.write(fd, data)
+    except OSError:
+        return 0
 
 
 def size_of_next(read: int, events: int, codec: Codec) -> int:
@@ -69,17 +92,6 @@ async def _send_rest(socket: trio.socket.SocketType, rest: memoryview) -> None:
         await trio.lowlevel.wait_writable(socket)
         try:
             rest = rest[os.write(socket.fileno(), rest) :]
-        except BlockingIOError:
-            continue
-        except OSError as error:
-            raise trio.BrokenResourceError from error
-
-
-async def _receive(socket: trio.socket.SocketType, size: int) -> bytes:
-    while True:
-        await trio.lowlevel.wait_readable(socket)
-        try:
-            return os.read(socket.fileno(), size)
         except BlockingIOError:
             continue
         except OSError as error:

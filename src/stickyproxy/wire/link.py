@@ -11,7 +11,6 @@ sending side is shut and what still arrives is read away for a moment.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -37,18 +36,18 @@ from stickyproxy.events import (
 from stickyproxy.model import Headers
 from stickyproxy.wire import bounds
 from stickyproxy.wire.beginnings import Beginnings, Serve, started_at_last
-from stickyproxy.wire.direct import receiver_of, sender_of, size_of_next
+from stickyproxy.wire.direct import flow_of, size_of_next
 from stickyproxy.wire.failures import broken, fail_all, lost, reason_of, reset_error
 from stickyproxy.wire.farewell import linger, tear
+from stickyproxy.wire.outbound import Outbound
 from stickyproxy.wire.pulse import ASKING, Pulse
 from stickyproxy.wire.stream import Stream
-from stickyproxy.wire.waking import wake
 
 if TYPE_CHECKING:
     from trio.abc import Stream as Transport
 
 
-class Link:
+class Link(Outbound):
     """`serve(stream, head)` is called for each request (server role); None towards a backend.
 
     `rejected(event)` hears of requests that never became a stream. `changed(link)` hears, towards a
@@ -66,38 +65,21 @@ class Link:
         hung_up: Callable[[], bool] | None = None,
         allowed: bounds.Allowance = bounds.DEFAULT,
     ) -> None:
-        self.transport = transport
-        self._send_all = sender_of(transport)
-        self.codec = codec
-        self.streams: dict[int, Stream] = {}
-        self.room = bounds.ROOM + bounds.RESERVE
-        self._reserve = bounds.RESERVE
+        super().__init__(transport, codec)
         self.requests = 0
         """Taken so far (server role)."""
-        self.handed = 0
         self.pulse: Pulse | None = None
         self.first_bytes = b""
         self.goaway: GoawayReceived | None = None
-        self.failure: ProxyError | None = None
         self.over = False
-        self.draining = False
         self.idle_since: float = trio.current_time()
         self.beginnings = Beginnings(serve)
         self._changed = changed
         self._hung_up = hung_up
         self._allowed = allowed
         self._guard, self._cost = FloodGuard(allowed.work, allowed.work_rate), 0
-        self.turns: deque[Stream] = deque()
-        self._read_scope = trio.CancelScope()
-        self._write_scope = trio.CancelScope(shield=True)
-        self._reader: trio.lowlevel.Task | None = None
-        self._writer: trio.lowlevel.Task | None = None
-        self._writing_since = bounds.NEVER
-        self._in_flight = 0
-        self._backlog = bytearray()
-        self._written = trio.Event()
         self._drain_since: float | None = None
-        self._finishing = self._peer_done = self._torn = False
+        self._torn = False
         self._dispatch: dict[type, Callable[..., None]] = {
             HeadReceived: self._on_head,
             DataReceived: self._on_data,
@@ -183,18 +165,26 @@ class Link:
                 self.failure = self.failure or lost(self.codec, reason_of(error))
 
     async def _read_all(self) -> None:
-        receive, size = receiver_of(self.transport), self.codec.bite
+        flow = flow_of(self.transport, self._hub, self.codec.bite, self._read_one)
         while not self.over:
-            if self.codec.paused or self.unsent() > self._allowed.unsent:
+            if self._must_wait():
                 await self._wait_for_room()
-                continue
-            data = await receive(size)
-            if not data:
-                self._peer_done = True
-            size = size_of_next(len(data), self._take(bytes(data)), self.codec)
-            if not data:
-                self.failure = self.failure or lost(self.codec, "the connection was closed")
-                return
+            else:
+                await flow()
+                if self._peer_done:
+                    return
+
+    def _must_wait(self) -> bool:
+        return self.codec.paused or self.unsent() > self._allowed.unsent
+
+    def _read_one(self, data: bytes) -> int:
+        """How much to read next; 0: look first whether to read at all."""
+        if not data:
+            self._peer_done = True
+        size = size_of_next(len(data), self._take(data), self.codec)
+        if not data:
+            self.failure = self.failure or lost(self.codec, "the connection was closed")
+        return 0 if not data or self.over or self._must_wait() else size
 
     def _take(self, data: bytes) -> int:
         """How many events it made."""
@@ -223,8 +213,8 @@ class Link:
 
     def _flush_answers(self) -> None:
         """What the codec itself had to say to the input. Mostly nothing: then nobody is woken."""
-        self._backlog += self.codec.take_output()
-        if self._backlog or self.codec.closing or self.codec.buffered:
+        codec = self.codec
+        if codec.has_output or codec.closing or codec.buffered:
             self.flush()
 
     def _charge(self, cost: int) -> None:
@@ -244,11 +234,6 @@ class Link:
     def _leave_reading(self, _: object) -> trio.lowlevel.Abort:
         self._reader = None
         return trio.lowlevel.Abort.SUCCEEDED
-
-    def _wake_reader(self) -> None:
-        task, self._reader = self._reader, None
-        if task is not None:
-            wake(task)
 
     # --- events ---
 
@@ -331,90 +316,6 @@ class Link:
             self.hear(self.codec.resume())
             self.beginnings.serve_later()
 
-    def _wake_writer(self) -> None:
-        task, self._writer = self._writer, None
-        if task is not None:
-            wake(task)
-
-    async def _write(self) -> None:
-        try:
-            with self._write_scope:
-                await self._write_all()
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self.failure = self.failure or lost(self.codec, reason_of(error))
-            self._peer_done = True
-            if self.codec.client:
-                self._hear_out()
-            else:
-                self.close()
-        finally:
-            self._written.set()
-
-    def _hear_out(self) -> None:
-        """A backend that no longer listens may have said why: a GOAWAY, an early response."""
-        self.draining = True
-        self._in_flight = 0
-        self._read_scope.deadline = trio.current_time() + bounds.LAST_FLUSH
-        self._wake_reader()
-
-    async def _write_all(self) -> None:
-        while True:
-            data = self.codec.take_output()
-            if self._backlog:
-                data = bytes(self._backlog) + data
-                self._backlog.clear()
-            if data:
-                await self._send(data)
-            elif self._finishing:
-                return
-            else:
-                self._close_when_done()
-                self._writer = trio.lowlevel.current_task()
-                await trio.lowlevel.wait_task_rescheduled(self._leave_writing)
-                if len(self.streams) > 1:  # frames of one tick travel together
-                    await trio.lowlevel.checkpoint()
-
-    def unsent(self) -> int:
-        """Bytes that the socket has not taken. Idle or about to run, the writer takes all at once."""
-        if not self._in_flight:
-            return 0
-        self._backlog += self.codec.take_output()
-        return self._in_flight + len(self._backlog)
-
-    async def _send(self, data: bytes) -> None:
-        self._in_flight, self.room, self._reserve = len(data), bounds.ROOM, 0
-        self.handed += len(data)
-        self._writing_since = trio.current_time()
-        await self._send_all(data)
-        self._writing_since, self._in_flight = bounds.NEVER, 0
-        self.room += bounds.RESERVE
-        self._reserve = bounds.RESERVE
-        self.pass_turn()
-        if self._reader is not None:
-            self._wake_reader()
-
-    def _leave_writing(self, _: object) -> trio.lowlevel.Abort:
-        self._writer = None
-        return trio.lowlevel.Abort.SUCCEEDED
-
-    # --- room: who may send next ---
-
-    def uncrowded(self, more: int = 0) -> bool:
-        return self.room > more + self._reserve and not self.turns
-
-    def queue_for_turn(self, stream: Stream) -> None:
-        self.turns.append(stream)
-        self.pass_turn()
-
-    def pass_turn(self) -> None:
-        """Let the longest waiting stream send one chunk, if the link can take it."""
-        if self.turns and self.room > self._reserve and self.codec.window(0) > 0:
-            self.turns.popleft().wake_sender()
-
-    def leave_turns(self, stream: Stream) -> None:
-        if stream in self.turns:
-            self.turns.remove(stream)
-
     # --- streams ---
 
     def open_stream(self, headers: Headers, end_stream: bool) -> Stream:
@@ -472,11 +373,6 @@ class Link:
         self._drain_since = None
         self.codec.goaway(self.codec.last_peer_stream, H2Code.NO_ERROR)
         self.flush()
-
-    def _close_when_done(self) -> None:
-        """The writer is idle: nothing is left to say, perhaps nothing is left to do."""
-        if not self.streams and self.codec.closing:
-            self.close()
 
     def tick(self, now: float, idle_timeout: float) -> None:
         """Once a second, from the worker's watch: what only time can tell."""
