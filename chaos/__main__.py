@@ -39,7 +39,7 @@ META = "run.json"  # beside the runs' folder: versions, date, machine
 
 def options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="just chaos",
+        prog="./dev chaos",
         description="What proxies do when a connection, a link or a host goes bad.",
         epilog=f"Scenarios: [TRAFFIC.]FAULT; traffic {', '.join(filter(None, TRAFFIC))}; faults "
         f"{', '.join(FAULTS)}, lossN, lossallN; groups {', '.join(GROUPS)}.",

@@ -11,7 +11,7 @@ from chaos.scenarios import Pace, scenario
 
 Json = dict[str, Any]
 
-MARKS = ("<!-- chaos: written by `just chaos --write-docs` -->", "<!-- /chaos -->")
+MARKS = ("<!-- chaos: written by `./dev chaos --write-docs` -->", "<!-- /chaos -->")
 PICTURE = "images/dead-connection.svg"
 
 

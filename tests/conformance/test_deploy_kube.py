@@ -1,6 +1,6 @@
 """Manifests and definitions on a real kube-apiserver: it takes them, and they give what is asked for.
 
-Opt-in: `just conformance kube`.
+Opt-in: `./dev conformance kube`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Manifests and chart by the tools of the trade, offline: kubectl kustomize, kubernetes-validate, helm.
 
-Opt-in: `just conformance deploy`; what is missing is skipped by name, and `just conformance tools` gets
+Opt-in: `./dev conformance deploy`; what is missing is skipped by name, and `./dev conformance tools` gets
 what pip and Go can give.
 """
 

@@ -1,6 +1,6 @@
 """gRPC-Web by clients that are not ours: `buf curl`, and a client that Connect's generator made, in Chromium.
 
-Opt-in: `just conformance browser`; what is missing is skipped by name, and `just conformance tools` gets
+Opt-in: `./dev conformance browser`; what is missing is skipped by name, and `./dev conformance tools` gets
 what npm can give.
 """
 

@@ -1,6 +1,6 @@
 """The image, built and run: small, nobody's, read-only, without a shell, and a sidecar in one line.
 
-Opt-in: `just conformance image`, as root or under `buildah unshare`. What it does not show: the build
+Opt-in: `./dev conformance image`, as root or under `buildah unshare`. What it does not show: the build
 by Docker's own engine on Docker's own base image (the base here is made of the same Debian packages),
 and arm64 at work (only that every package has a wheel for it).
 """

@@ -1,6 +1,6 @@
 """The proxy with the rights that we ship, and with one of them missing, on a real kube-apiserver.
 
-Opt-in: `just conformance kube`.
+Opt-in: `./dev conformance kube`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every case that a fuzzer began with or found, through its target: no law is broken (`just fuzz`)."""
+"""Every case that a fuzzer began with or found, through its target: no law is broken (`./dev fuzz`)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """grpc's negative HTTP/2 cases with grpcio: a backend that misbehaves is no worse through us than directly.
 
-`just conformance negative` has the same with the official client, and its resets and its GOAWAY, which the
+`./dev conformance negative` has the same with the official client, and its resets and its GOAWAY, which the
 fidelity matrix has here.
 """
 

@@ -1,4 +1,4 @@
-"""`just check` and known holes: one fails it, a database that is away does not.
+"""`./dev check` and known holes: one fails it, a database that is away does not.
 
 The database itself is out of reach of a test that must hold anywhere; a script in pip-audit's place says
 what it says in each case. That the real one is asked is shown without a network.

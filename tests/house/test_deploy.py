@@ -1,6 +1,6 @@
 """What is under deploy/ agrees with itself and with the code; no cluster is asked.
 
-`just conformance deploy` and `just conformance image` ask the tools, `just conformance kube` a real API
+`./dev conformance deploy` and `./dev conformance image` ask the tools, `./dev conformance kube` a real API
 server.
 """
 

@@ -123,3 +123,39 @@ def test_the_index_names_every_page() -> None:
 
 def test_a_relative_link_is_recognised() -> None:
     assert links("[a](b.md#c), [d](https://e.org), [f](#g)") == ["b.md"]
+
+
+def absent(name: str) -> str:
+    """The first part of a dotted name that is not in the source: `policy.hosts`, `proxy.hedge.race`."""
+    place = ROOT / "src" / "stickyproxy"
+    parts = name.split(".")
+    for at, part in enumerate(parts):
+        file = place / f"{part}.py"
+        if (place / part).is_dir():
+            place /= part
+        elif file.exists():
+            source = file.read_text()
+            return next((p for p in parts[at + 1 :] if not re.search(rf"\b{p}\b", source)), "")
+        else:
+            return part
+    return ""
+
+
+def names_of_modules(markdown: str) -> list[str]:
+    rooms = {path.name for path in (ROOT / "src" / "stickyproxy").iterdir() if path.is_dir()}
+    names = re.findall(r"`([a-z]\w*(?:\.[A-Za-z_]\w*)+)`", markdown)
+    return sorted({name for name in names if name.partition(".")[0] in rooms})
+
+
+def test_modules_that_the_architecture_names_are_there() -> None:
+    named = names_of_modules((ROOT / "docs" / "architecture.md").read_text())
+
+    assert len(named) > 50
+    assert [name for name in named if absent(name)] == []
+
+
+def test_a_module_that_moved_is_found_out() -> None:
+    assert absent("policy.hosts") == absent("control.workers.crew") == ""
+    assert absent("config.load.Files") == ""
+    assert absent("control.crew") == "crew"
+    assert absent("policy.hosts.Nowhere") == "Nowhere"

@@ -1,6 +1,6 @@
 """The cluster that tests of the whole proxy live in: the project's API server, or a real one.
 
-Which, says `CONFORMANCE`: `just conformance kube` runs the very tests that the suite runs every day, on
+Which, says `CONFORMANCE`: `./dev conformance kube` runs the very tests that the suite runs every day, on
 a real kube-apiserver with etcd. A real one takes no loopback address for a pod, so it needs the network
 namespace that this command makes.
 """
@@ -77,7 +77,7 @@ def running_cluster(folder: Path, *versions: str) -> Iterator[Cluster]:
             yield kube
         return
     if not network.inside():
-        pytest.fail("not in a network namespace of its own: just conformance kube")
+        pytest.fail("not in a network namespace of its own: ./dev conformance kube")
     if reason := kube_apiserver.missing():
         pytest.fail(reason)
     with running_real_kube(folder, *versions) as real:

@@ -1,4 +1,4 @@
-"""What `just conformance` makes of its suites' results."""
+"""What `./dev conformance` makes of its suites' results."""
 
 from __future__ import annotations
 

@@ -76,13 +76,13 @@ _FLAGS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("kubeconfig", "FILE", "how to reach it from outside (default: as kubectl; in a pod none)"),
         ("kube-context", "NAME", "context of the kubeconfig (default: its current one)"),
         ("kube-namespace", "NS|all", "where resources are read (default: our own, the context's)"),
-        ("ambassador-id", "ID", "resources with another ambassador_id are not ours (default)"),
+        ("ambassador-id", "ID", "resources with another ambassador_id are not ours (default: default)"),
         ("kube-secrets", "on|off", "read Secrets for TLS (default on)"),
     ),
     "limits of a connection": (
         ("max-connection-age", "S", "seconds until it is sent away by GOAWAY, ±10 %% (default off)"),
         ("max-connection-age-grace", "S", "seconds after that until it is closed (default off)"),
-        ("max-concurrent-streams", "N", "streams (default 1024)"),
+        ("max-concurrent-streams", "N", "streams at a time (default 1024)"),
         ("max-header-list", "BYTES", "size of a header list (default 61440)"),
         ("max-header-count", "N", "fields of a header list (default 100)"),
         ("max-requests-per-connection", "N", "requests until it is sent away (default 1000000)"),
@@ -91,7 +91,7 @@ _FLAGS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("tls-handshake-timeout", "S", "seconds for a TLS handshake (default 10)"),
         ("first-byte-timeout", "S", "seconds that a new connection may be silent (default 60)"),
         ("send-timeout", "S", "seconds for one send to a peer that hardly reads (default 60)"),
-        ("max-unsent-output", "BYTES", "a peer makes us write and does not read (default 262144)"),
+        ("max-unsent-output", "BYTES", "held for a peer that does not read (default 262144)"),
         ("work-budget", "MS", "CPU at once for what asks for nothing, then GOAWAY (default 100)"),
         ("work-refill", "MS", "CPU a second by which that is filled again (default 50)"),
         ("request-body-timeout", "S", "seconds between two parts of a body, not gRPC's (default 60)"),
@@ -104,7 +104,7 @@ _FLAGS: dict[str, tuple[tuple[str, str, str], ...]] = {
 }  # fmt: skip
 
 _PRECEDENCE = (
-    "A flag wins over its variable STICKYPROXY_* (STICKYPROXY_BIND, lists by comma; "
+    "A flag wins over its variable STICKYPROXY_* (STICKYPROXY_BIND, lists by comma;\n"
     "STICKYPROXY_CONFIG for the files), that over the StickyProxy document, that over the default."
 )
 
@@ -139,9 +139,11 @@ def flags_of(options: argparse.Namespace) -> dict[str, list[str]]:
     }
 
 
-def _parser(command: str, what: str, examples: str) -> Parser:
+def _parser(command: str, what: str, examples: str, usage: str | None = None) -> Parser:
+    """`usage` without the command, where argparse would list all flags once more."""
     return Parser(
         prog=f"stickyproxy {command}",
+        usage=usage and f"stickyproxy {command} {usage}",
         description=what,
         epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -150,7 +152,9 @@ def _parser(command: str, what: str, examples: str) -> Parser:
 
 
 def _add_settings(made: Parser) -> None:
-    made.add_argument("config", nargs="*", type=Path, help="files or folders of documents")
+    made.add_argument(
+        "config", nargs="*", type=Path, metavar="FILE", help="files or folders of documents"
+    )
     for title, flags in _FLAGS.items():
         group = made.add_argument_group(title)
         for name, metavar, text in flags:
@@ -168,6 +172,7 @@ def _run() -> Parser:
         "  stickyproxy run --backend http://web:8080 --sticky cookie:session:3600s\n"
         "  stickyproxy run mappings/ --service qotm=127.0.0.1:8001,127.0.0.1:8002\n"
         "  stickyproxy run process.yaml mappings.yaml --tls-cert tls.crt --tls-key tls.key\n",
+        "[OPTIONS] [FILE ...]",
     )
     _add_settings(made)
     made.add_argument(
@@ -183,6 +188,7 @@ def _check() -> Parser:
         "not.\nTakes the flags of run.",
         "  stickyproxy check mappings.yaml\n"
         "  stickyproxy check mappings/ --service qotm=127.0.0.1:8001\n",
+        "[OPTIONS] [FILE ...]",
     )
     _add_settings(made)
     return made
@@ -198,6 +204,7 @@ def _explain() -> Parser:
         "  stickyproxy explain --backend 10.0.0.1:50051 --backend 10.0.0.2:50051 \\\n"
         "      --sticky header:x-user --method helloworld.Greeter/SayHello --header x-user:alice\n"
         "  stickyproxy explain --admin 127.0.0.1:9901 --path / --header x-user:alice\n",
+        "[OPTIONS] (--path PATH | --method pkg.Service/M) [FILE ...]",
     )
     _add_settings(made)
     group = made.add_argument_group("the request")
