@@ -149,7 +149,7 @@ def test_complaints_about_our_document_name_file_and_line(written: Written) -> N
     assert written.refused(text) == [
         "config.yaml:6: max-header-count: must be a whole number, not `many`",
         "config.yaml:5: bind: `b` has no port; right would be b:8080",
-        "config.yaml:3: admin: `nowhere` has no port; right would be nowhere:8080",
+        "config.yaml:3: admin: `nowhere` has no port; right would be nowhere:9901",
         "config.yaml:2: workers: `lots` is no whole number from 1 to 256",
     ]
 
@@ -346,6 +346,17 @@ def test_seconds_that_are_suggested_are_accepted(wrong: str, others: dict[str, s
     suggested = problem.partition("right would be ")[2]
     settings = flagged(backend="a:1", **{wrong: suggested}, **others)
     assert getattr(settings.process, wrong) == float(suggested)
+
+
+@pytest.mark.parametrize("bad", ["-1", "nowhere", "65536", "http://", "[::1", "a:99999", "unix:"])
+@pytest.mark.parametrize("name", ["bind", "admin", "health"])
+def test_addresses_that_are_suggested_are_accepted_beside_the_others(name: str, bad: str) -> None:
+    """And an admin port is not suggested to be everybody's."""
+    suggested = refused(backend="a:1", **{name: bad}).partition("right would be ")[2]
+
+    process = flagged(backend="a:1", **{name: suggested}).process
+    assert process.binds if name == "bind" else getattr(process, name) is not None
+    assert name != "admin" or not suggested.startswith(("0.0.0.0", ":"))
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,8 @@ def process_settings(options: Options) -> ProcessSettings:
     admin: Bind | None = DEFAULT_ADMIN
     settings = ProcessSettings(
         binds=_binds(options, base.binds, tls=cert is not None),
-        admin=options.one("admin", _admin, admin),
-        health=options.one("health", _admin, nowhere),
+        admin=options.one("admin", _beside(show_bind(DEFAULT_ADMIN)), admin),
+        health=options.one("health", _beside("0.0.0.0:8081"), nowhere),
         workers=options.one("workers", _workers, base.workers),
         codec=options.one("codec", _one_of(*CODECS), base.codec),
         tls_cert=cert,
@@ -346,8 +346,13 @@ def _backend_tls(settings: ProcessSettings) -> UpstreamTls:
 # --- readers of single values ---------------------------------------------------------------------
 
 
-def _admin(text: str) -> Bind | None:
-    return None if text.lower() in _OFF - {"0"} else parse_admin(text)
+def _beside(right: str) -> Callable[[str], Bind | None]:
+    """A port beside those for requests; `right` is an example."""
+
+    def read(text: str) -> Bind | None:
+        return None if text.lower() in _OFF - {"0"} else parse_admin(text, right)
+
+    return read
 
 
 def _upgrades(text: str) -> tuple[str, ...]:

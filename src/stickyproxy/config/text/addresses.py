@@ -94,8 +94,11 @@ def parse_port(text: str, right: str, *, least: int = 1) -> int:
     return int(text)
 
 
-def parse_bind(text: str) -> Bind:
-    """`ADDR`, `h2c://ADDR`, `https://ADDR`, `unix:PATH`, `fd://N`; port 0: any free one."""
+def parse_bind(text: str, right: str = "0.0.0.0:8080") -> Bind:
+    """`ADDR`, `h2c://ADDR`, `https://ADDR`, `unix:PATH`, `fd://N`; port 0: any free one.
+
+    `right` is an example for the complaint.
+    """
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         path = path.removeprefix("//")
@@ -111,23 +114,21 @@ def parse_bind(text: str) -> Bind:
     if found and found[1].lower() not in _BIND_SCHEMES:
         raise ValueError(
             f"`{text}`: a bind is ADDR, h2c://ADDR, https://ADDR, unix:PATH or fd://N; "
-            f"right would be {found[2] or ':8080'}"
+            f"right would be {found[2] or right}"
         )
     protocol = _BIND_SCHEMES[found[1].lower()] if found else "auto"
-    host, port = _bind_address(found[2].removesuffix("/") if found else text)
+    host, port = _bind_address(found[2].removesuffix("/") if found else text, right)
     return Bind(kind="tcp", protocol=protocol, host=host, port=port)
 
 
-def parse_admin(text: str) -> Bind:
+def parse_admin(text: str, right: str = "127.0.0.1:9901") -> Bind:
     """A plain `[HOST]:PORT` or `unix:PATH`, for the admin and health ports."""
-    bind = parse_bind(text)
-    if bind.protocol != "auto" or bind.kind == "fd":
-        raise ValueError(f"`{text}` must be HOST:PORT or unix:PATH; right would be 127.0.0.1:9901")
-    return bind
+    if "://" in text and not text.startswith("unix:"):
+        raise ValueError(f"`{text}` must be HOST:PORT or unix:PATH; right would be {right}")
+    return parse_bind(text, right)
 
 
-def _bind_address(text: str) -> tuple[str, int]:
-    right = "0.0.0.0:8080"
+def _bind_address(text: str, right: str) -> tuple[str, int]:
     if text.isdecimal():
         return ANY_ADDRESS, parse_port(text, right, least=0)
     if text.startswith(":") and text[1:].isdecimal():
@@ -138,7 +139,7 @@ def _bind_address(text: str) -> tuple[str, int]:
         return split_host_port(text.removesuffix(":0"), right)[0], 0
     host, port = split_host_port(text, right)
     if port is None:
-        raise ValueError(f"`{text}` has no port; right would be {text}:8080")
+        raise ValueError(f"`{text}` has no port; right would be {text}:{right.rpartition(':')[2]}")
     return host, port
 
 
