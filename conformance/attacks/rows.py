@@ -16,7 +16,7 @@ from support import rawframes as raw
 from support.attacks import Attack, Attacker
 from support.attacks_upstream import Trick, tricky_backend
 from support.h2_backend import h2_backend
-from support.http_clients import h2_request, raw_h2_client
+from support.http_clients import RawH2Client, h2_request, raw_h2_client
 from support.http_lab import mappings
 from support.leftovers import left_over
 from support.proxy_process import ProxyProcess
@@ -138,15 +138,24 @@ def tricked(trick: Trick, way: Way, folder: Path) -> Row:
             client.send(raw.settings({raw.INITIAL_WINDOW_SIZE: 2**31 - 1}))
             client.send(raw.window_update(0, 2**30))
             client.request(1, h2_request(b"/tricky"))
-            found = client.ending(1)
+            lost = _what_was_lost(client)
             if "A" not in trick.ends:
                 _until(lambda: bool(tricky.codes), patience=PATIENCE)
             outcome = tricky.outcome()
-        wrong = [*neighbour.failures, *_left(proxy)]
-        if found is None or found.kind == raw.GOAWAY:
-            wrong.append("the client lost its connection")
+        wrong = [*neighbour.failures, *_left(proxy), *lost]
     name = f"backend: {trick.name}"
     return _row(trick.row, name, outcome, _ends(trick.ends, name, way), cost=cost, wrong=wrong)
+
+
+def _what_was_lost(client: RawH2Client) -> list[str]:
+    """Of the client whose call came to the hostile backend: it has an end, and goes on."""
+    try:
+        found = client.ending(1)
+    except TimeoutError:
+        return ["the client's call had no end"]
+    if found is None or found.kind == raw.GOAWAY:
+        return ["the client lost its connection"]
+    return []
 
 
 def _ends(ends: frozenset[str], name: str, way: Way) -> frozenset[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import trio
 
@@ -44,39 +44,55 @@ class Call:
         return self.kind in ("reset", "cut")
 
 
-@dataclass
 class Client:
-    """One connection after the other. `calls` are those under way on the one there is."""
+    """One connection after the other, as a client of gRPC has them: one that is told to go is followed by
 
-    port: int
-    link: Link | None = None
-    calls: set[Call] = field(default_factory=set)
+    the next at once, and ends when its last call does. `calls` are those under way, and where.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.link: Link | None = None
+        self.calls: dict[Call, Link] = {}
+        self._over = trio.Event()
 
     async def run(self) -> None:
-        while True:
-            try:
-                transport = await trio.open_tcp_stream("127.0.0.1", self.port)
-            except OSError:
-                await trio.sleep(0.05)
-                continue
-            link = Link(transport, FastCodec(True, CodecLimits()), changed=self._changed)
-            self.link = link
-            try:
-                await link.run()
-            finally:
-                self.link = None
-            await trio.sleep(0.01)
+        async with trio.open_nursery() as links:
+            while True:
+                try:
+                    transport = await trio.open_tcp_stream("127.0.0.1", self.port)
+                except OSError:
+                    await trio.sleep(0.05)
+                    continue
+                self._over = trio.Event()
+                self.link = Link(transport, FastCodec(True, CodecLimits()), changed=self._changed)
+                links.start_soon(self._live, self.link)
+                await self._over.wait()
+                await trio.sleep(0.01)
+
+    async def _live(self, link: Link) -> None:
+        try:
+            await link.run()
+        finally:
+            self._leave(link)
 
     def _changed(self, link: Link) -> None:
-        """A connection that was told to go takes no new calls; it ends when its last one does."""
-        if link.goaway is not None and not link.streams:
-            link.close()
+        if link.goaway is not None:
+            self._leave(link)
+            if not link.streams:
+                link.close()
+
+    def _leave(self, link: Link) -> None:
+        if self.link is link:
+            self.link = None
+            self._over.set()
 
     def cut(self) -> None:
         """As a client that dies: no goodbye."""
         if self.link is not None:
-            for call in self.calls:
-                call.kind = "cut"
+            for call, link in self.calls.items():
+                if link is self.link:
+                    call.kind = "cut"
             self.link.close()
 
 
@@ -135,11 +151,13 @@ class Load:
             with trio.fail_after(WAIT):
                 while (client := self._ready()) is None:
                     await trio.sleep(0.005)
-                client.calls.add(call)
+                link = client.link
+                assert link is not None  # noqa: S101 - `_ready` has just looked
+                client.calls[call] = link
                 try:
-                    call.outcome = await self._talk(client, call)
+                    call.outcome = await self._talk(link, call)
                 finally:
-                    client.calls.discard(call)
+                    del client.calls[call]
         except ProxyError as error:
             again = error.retry is not Retry.NO and tries > 0
             call.outcome = "again" if again else str(error)
@@ -154,9 +172,7 @@ class Load:
         if again:
             await self._call(kind, tries - 1)
 
-    async def _talk(self, client: Client, call: Call) -> str:
-        link = client.link
-        assert link is not None  # noqa: S101 - `_ready` has just looked
+    async def _talk(self, link: Link, call: Call) -> str:
         size = self._rng.choice(SIZES)
         whole = call.kind != "uploaded"
         stream = link.open_stream(_head(call.name, size, post=not whole), end_stream=whole)

@@ -23,8 +23,6 @@ PROBE = 8.0
 """Seconds for which capacity is looked for."""
 SAMPLE = 2.0
 REST = 4.0
-AGE = 15.0
-"""Seconds: the survivor of two workers has all connections, until they come anew."""
 SPARE_TASKS, SPARE_FILES = 40, 20
 """What links to backends that come and go may differ by between two rests: five of them."""
 SPARE_MEMORY = 60 << 20
@@ -72,8 +70,7 @@ class Soak:
                 stack.callback(backend.kill)
             config = self._folder / "soak.yaml"
             faults.write(config, backends)
-            age = ("--max-connection-age", f"{AGE:g}")
-            flags = (str(config), "--workers", "2", "--drain-delay", "0", *age)
+            flags = (str(config), "--workers", "2", "--drain-delay", "0")
             proxy = stack.enter_context(running_proxy(*flags, stuck=True))
             assert proxy.process.stdout is not None  # noqa: S101 - the proxy's is a pipe
             log = books.Log(proxy.process.stdout)

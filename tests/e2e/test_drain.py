@@ -244,6 +244,10 @@ def drained_under_load(behind: Behind, seed: int) -> list[str]:
         load.stop()
         told = [f"exit {code}"] * bool(code) + load.failures
         lines = first.access + second.access
-        told += [str(line) for line in (*first.events, *second.events) if line["level"] == "error"]
+        told += [
+            str(line)
+            for line in (*first.events, *second.events)
+            if line.get("level", "error") == "error"
+        ]
         told += [str(line) for line in lines if line["response_flags"] != "-"]
     return told

@@ -182,7 +182,12 @@ TRICKS = (
         "more DATA than the window",
         1,
         1,
-        frames(_head, lambda _, s: raw.data(s, bytes(16_384)) * 100),
+        # Its end, because whoever passes it on as fast as it comes never sees the window overrun.
+        frames(
+            _head,
+            lambda _, s: raw.data(s, bytes(16_384)) * 100,
+            lambda _, s: raw.data(s, b"", end=True),
+        ),
         frozenset(("A", "C3", "C11")),
     ),
     Trick(
