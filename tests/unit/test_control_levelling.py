@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from stickyproxy.control.workers.levelling import WITHIN, send_away, surplus
+from stickyproxy.control.levelling import WITHIN, send_away, surplus
 from support.clock import on_jumping_clock
 from support.house import House, open_house
 from support.peers import Peer

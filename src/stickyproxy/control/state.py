@@ -28,7 +28,7 @@ class Suspects(Protocol):
 
 
 class ProcessView:
-    """`control.admin.pages.AdminView` of a process, and of its workers' if it has such (`tally`)."""
+    """`control.view.AdminView` of a process, and of its workers' if it has such (`tally`)."""
 
     def __init__(
         self,

@@ -27,10 +27,10 @@ from stickyproxy.config.process.settings import ProcessSettings
 from stickyproxy.control.announcing import announced_from
 from stickyproxy.control.doors import Door, Way
 from stickyproxy.control.keys import default_context, load_certificates
+from stickyproxy.control.levelling import send_away
 from stickyproxy.control.limits import allowance_of, conduct_of, limits_of, patience_of
 from stickyproxy.control.pressure import Pressure, default_mark
 from stickyproxy.control.upkeep import BACK, Refusals, Teller, sweep
-from stickyproxy.control.workers.levelling import send_away
 from stickyproxy.counters import ProcessStats
 from stickyproxy.edge import ListenerSpec
 from stickyproxy.errors import ErrorKind, ProxyError

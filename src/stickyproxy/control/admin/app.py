@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from stickyproxy import exposition
 from stickyproxy.control.admin import pages
 from stickyproxy.control.admin.health import is_grpc, respond_grpc
-from stickyproxy.control.admin.pages import AdminView
+from stickyproxy.control.view import AdminView, state
 from stickyproxy.model import Headers
 
 TOKEN_ENV = "STICKYPROXY_ADMIN_TOKEN"  # noqa: S105 - the variable's name
@@ -128,7 +128,7 @@ class AdminApp:
 
     def _ready(self, _query: str) -> _Page:
         ready = self._view.ready()
-        return _Page(200 if ready else 503, pages.state(self._view) + "\n")
+        return _Page(200 if ready else 503, state(self._view) + "\n")
 
     def _clusters(self, query: str) -> _Page:
         if _wants(query, "json"):

@@ -16,12 +16,12 @@ from urllib.parse import parse_qs, urlsplit
 import trio
 
 from stickyproxy.control.admin.app import LIVE_PAGES, AdminResponse, body_fields
-from stickyproxy.control.admin.pages import AdminView
 from stickyproxy.control.admin.websocket import Gone, websocket
 from stickyproxy.control.live import page
 from stickyproxy.control.live.ask import Asked, answer_json, answer_lines
 from stickyproxy.control.live.drawing import drawn
 from stickyproxy.control.live.feed import LiveFeed, Told
+from stickyproxy.control.view import AdminView
 from stickyproxy.events import HeadReceived
 from stickyproxy.model import Headers
 from stickyproxy.wire.stream import Stream

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from urllib.parse import parse_qsl, urlencode
 
-from stickyproxy.control.admin.pages import AdminView
 from stickyproxy.control.explain import Answer, Request, Unknown, World, explain, lines
+from stickyproxy.control.view import AdminView
 from stickyproxy.model import Cluster, ClusterSpec, Endpoint
 
 FIELDS = ("path", "method", "header", "source_ip", "authority", "http_method", "tls", "port")

@@ -11,9 +11,9 @@ from urllib.parse import urlencode
 
 import trio
 
-from stickyproxy.control.admin.pages import AdminView
 from stickyproxy.control.live.changes import changes
 from stickyproxy.control.live.sample import Owned, Sample, account, take
+from stickyproxy.control.view import AdminView
 from stickyproxy.model import Cluster, Table
 from stickyproxy.policy.ring_hash import RingHash
 from stickyproxy.policy.shares import shares

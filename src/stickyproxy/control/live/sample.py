@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from stickyproxy.control.admin.pages import AdminView, state
+from stickyproxy.control.view import AdminView, state
 from stickyproxy.metrics import MILLISECONDS, Metrics
 from stickyproxy.model import Cluster
 

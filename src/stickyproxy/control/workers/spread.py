@@ -8,8 +8,8 @@ from typing import Protocol
 
 import trio
 
+from stickyproxy.control.levelling import surplus
 from stickyproxy.control.workers.handover import Given
-from stickyproxy.control.workers.levelling import surplus
 
 AGAIN = 0.1
 """Seconds until a worker is tried again that could not be given a connection."""
