@@ -112,6 +112,25 @@ async def test_a_frozen_backend_is_walked_past_and_back_with_its_first_answer(
 
 
 @on_jumping_clock
+async def test_a_backend_that_was_out_of_reach_is_no_newcomer_though_no_connection_is_left() -> (
+    None
+):
+    """A hedge's loser takes its connection with it."""
+    async with open_house(Plan(endpoints=2, upstream="http", idempotent=True)) as house:
+        client = await warm(house)
+        frozen = first(house)
+        pool = house.pool_of(frozen)
+        freeze(frozen)
+        while not house.pools.doubts:
+            client.request(GET, end=True)
+            await trio.sleep(0.01)
+        for link in list(pool.links):
+            link.close()
+        await house.until(lambda: not pool.links)
+        assert house.pools.was_silent(CLUSTER, frozen.key)
+
+
+@on_jumping_clock
 async def test_slow_answers_are_no_suspicion_as_long_as_the_backend_says_it_lives() -> None:
     async with open_house(Plan(upstream="http", connect_timeout=60)) as house:
         client = await warm(house)

@@ -94,7 +94,7 @@ class EndpointPool:
         self.dialling = 0
         self.retired = False
         self.was_silent = False
-        """Its links were given up or still are suspect, not ended by the peer: it never went away."""
+        """Its links were suspect when they ended, or still are: it never went away, as far as we know."""
         self.circuit: Circuit | None = None
         """The cluster's, where it has limits of its own."""
         self._held = False
@@ -269,7 +269,8 @@ class EndpointPool:
 
     def _lose(self, link: Link) -> None:
         self.links.remove(link)
-        self.was_silent = link.failure is not None and link.failure.echo
+        echo = link.failure is not None and link.failure.echo
+        self.was_silent = echo or link in self.vigil.suspects
         self.vigil.end(link)
         self.stats.cx_active -= 1
         self._reserved.pop(link, None)
