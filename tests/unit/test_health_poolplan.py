@@ -56,6 +56,15 @@ def test_an_endpoint_looks_bad_once_a_new_link_is_overdue() -> None:
     assert plan.look(1.1, FINE._replace(suspect=2)) == NOTHING
 
 
+def test_who_has_no_sessions_to_keep_waits_for_no_new_link() -> None:
+    plan, free = PoolPlan(), BAD._replace(sessions=False)
+    assert plan.look(1, free) == Wanted(dial=True, doubted=True)
+    assert plan.look(1.002, free._replace(suspect=0)).doubted, "suspects that end prove nothing"
+    assert not plan.look(1.005, FINE._replace(sessions=False)).doubted
+    plan.lost(2.0)
+    assert not plan.look(2.0, free._replace(suspect=0)).doubted, "it broke, and is dialled"
+
+
 def test_a_distant_endpoint_is_given_two_of_its_usual_dials() -> None:
     plan, far = PoolPlan(), BAD._replace(usual=0.1)
     plan.look(1, far)

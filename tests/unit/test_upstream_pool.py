@@ -8,7 +8,8 @@ import trio
 from stickyproxy.codec.api import CodecLimits
 from stickyproxy.counters import ClusterStats, EndpointStats
 from stickyproxy.model import Endpoint
-from stickyproxy.upstream.pool import MAX_WAITERS, EndpointPool
+from stickyproxy.upstream.pool import EndpointPool
+from stickyproxy.upstream.waiter import MAX_WAITERS
 from support.answered import all_answered, answered
 from support.clock import on_jumping_clock
 from support.house import open_house

@@ -279,6 +279,29 @@ async def test_a_session_whose_host_died_moves_within_a_tenth_of_a_second_and_re
         assert len(home.arrived) == served + 1
 
 
+@pytest.mark.parametrize("sticky", [True, False])
+@on_jumping_clock
+async def test_only_who_belongs_to_a_frozen_host_waits_for_a_new_connection_to_it(
+    sticky: bool,
+) -> None:
+    async with open_house(Plan(endpoints=2, sticky=sticky)) as house:
+        client = await house.client()
+        ann = [*GRPC, (b"x-user", b"ann")]
+        for backend in house.backends.values():
+            house.nursery.start_soon(serve, house, backend)
+        for _ in range(4 * LEARNT):
+            await client.request(ann, end=True).end()
+        home = next(one for one in house.backends.values() if one.arrived)
+        await house.until(lambda: len(home.links) == 2)
+        freeze(home)
+        calls = [client.request(ann, end=True) for _ in range(2)]
+        await house.until(lambda: len(house.pool_of(home).vigil.suspects) == 2)
+        doubted = house.pool_of(home).doubted
+        assert doubted is not sticky
+        for call in calls:
+            call.rst(8)
+
+
 @pytest.mark.parametrize(("how", "warm_still"), [("froze", True), ("restarted", False)])
 @on_jumping_clock
 async def test_who_was_only_out_of_reach_is_known_from_who_was_restarted(

@@ -18,7 +18,8 @@ PRESSED = 2
 a window for one round trip, and is over when another connection would be there."""
 GRACE = 0.05
 """Seconds that a new connection to an endpoint whose others are suspect may take at least: until then its
-requests wait for it (sessions stay), after that they go elsewhere, within a tenth of a second in all."""
+requests wait for it (sessions stay), after that they go elsewhere, within a tenth of a second in all. Where
+there are no sessions to keep (round robin, least requests) they go elsewhere at once."""
 PROBE = 0.9
 """Seconds between dials to an endpoint that looks bad: back in use within a second of its healing."""
 QUESTION_PAUSE = 1.0
@@ -39,7 +40,8 @@ class Census(NamedTuple):
 
     `busy`: it has traffic. `pressed`: a stream had to go where there was no room. `mute`: a link is quiet
     and may not be asked. `usual`: what a dial takes, in seconds. `spares` are wanted.
-    `question`: of HTTP/1.1, whether the endpoint is quiet and to be asked.
+    `question`: of HTTP/1.1, whether the endpoint is quiet and to be asked. `sessions`: requests belong to
+    this endpoint, and to go elsewhere costs one.
     """
 
     well: int
@@ -52,6 +54,7 @@ class Census(NamedTuple):
     mute: bool = False
     young: int = 0
     question: bool = False
+    sessions: bool = True
 
 
 class Wanted(NamedTuple):
@@ -62,13 +65,23 @@ class Wanted(NamedTuple):
 class PoolPlan:
     """Of one endpoint. `bad_since`: when the last good connection turned bad, None while there is one."""
 
-    __slots__ = ("_failures", "_next", "_next_mute", "_next_question", "_pressed", "bad_since")
+    __slots__ = (
+        "_failures",
+        "_next",
+        "_next_mute",
+        "_next_question",
+        "_pressed",
+        "_silent",
+        "bad_since",
+    )
 
     def __init__(self) -> None:
         self.bad_since: float | None = None
         self._failures = 0
         self._next = self._next_mute = self._next_question = 0.0
         self._pressed = 0
+        self._silent = False
+        """Whether suspects were all there was, at some look since `bad_since`."""
 
     def look(self, now: float, census: Census) -> Wanted:
         self._pressed = self._pressed + 1 if census.pressed else 0
@@ -77,7 +90,9 @@ class PoolPlan:
         elif census.suspect and self.bad_since is None:
             self.bad_since = now
         wants = not census.dialling and now >= self._next and self._wants(now, census)
-        return Wanted(wants, self._doubted(now, census.usual))
+        self._silent = self.bad_since is not None and (self._silent or census.suspect > 0)
+        at_once = self._silent and not census.sessions
+        return Wanted(wants, at_once or self._doubted(now, census.usual))
 
     def _wants(self, now: float, census: Census) -> bool:
         if not census.well:
@@ -109,6 +124,7 @@ class PoolPlan:
     def dialled(self) -> None:
         """A connection is ready."""
         self.bad_since = None
+        self._silent = False
         self._failures = self._pressed = 0
         self._next = 0.0
 

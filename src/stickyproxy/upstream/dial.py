@@ -217,7 +217,8 @@ class Dialler:
             return unreachable(endpoint, "it speaks HTTP/1.x, not HTTP/2")
         if late:
             sign = "SETTINGS" if multiplexed else "answer to OPTIONS *"
-            return unreachable(endpoint, f"no {sign} within {self.spec.connect_timeout:g} s")
+            waited = trio.current_time() - link.idle_since
+            return unreachable(endpoint, f"no {sign} within {round(waited, 1):g} s")
         detail = link.failure.detail if link.failure is not None else "the link failed"
         return unreachable(endpoint, detail)
 

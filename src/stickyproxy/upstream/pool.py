@@ -24,7 +24,7 @@ from stickyproxy.health.poolplan import SPARES, Census, PoolPlan
 from stickyproxy.upstream.asking import Question
 from stickyproxy.upstream.sweep import Pace, Sweep
 from stickyproxy.upstream.vigil import Silent, Told, Vigil
-from stickyproxy.upstream.waiter import Waiter, unreachable
+from stickyproxy.upstream.waiter import MAX_WAITERS, Waiter, unreachable
 
 if TYPE_CHECKING:
     from stickyproxy.counters import ClusterStats, EndpointStats
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 MAX_LINKS = 1024
 """Envoy's max_connections per cluster; here per endpoint."""
-MAX_WAITERS = 1024
-"""Envoy's max_pending_requests: beyond it overload is told, not queued."""
 
 BUSY = 10.0
 """Seconds without a stream after which no spare is made, and nothing that broke is dialled again."""
@@ -51,8 +49,7 @@ CALM_AFTER = 0.5
 """Seconds without a new stream. Rousing the sweep takes a turn of the loop, so not for each call."""
 
 FEW = 16
-"""Links of HTTP/1.1, each with one stream, up to which they are looked at as often as those of HTTP/2: for
-1 % of a core."""
+"""Links of HTTP/1.1 up to which they are looked at as often as those of HTTP/2: for 1 % of a core."""
 
 Dial = Callable[["EndpointPool"], Awaitable[None]]
 """Connects and runs one link until it is over; calls `dialled` once that can take streams, or
@@ -95,6 +92,8 @@ class EndpointPool:
         self.retired = False
         self.was_silent = False
         """Its links were suspect when they ended, or still are: it never went away, as far as we know."""
+        self.sessions = True
+        """Whether its requests belong to it (`poolplan.Census`)."""
         self.circuit: Circuit | None = None
         """The cluster's, where it has limits of its own."""
         self._held = False
@@ -427,6 +426,7 @@ class EndpointPool:
             mute=self.vigil.mute,
             young=self.vigil.young(now),
             question=self.vigil.question,
+            sessions=self.sessions,
         )
         self._pressed = False
         wanted = self._plan.look(now, census)

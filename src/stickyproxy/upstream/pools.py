@@ -114,7 +114,7 @@ class PoolSet:
         return private
 
     def _limit(self, spec: ClusterSpec) -> None:
-        """Circuit breakers as they are now, for all pools of a cluster."""
+        """Circuit breakers and sessions as they are now, for all pools of a cluster."""
         limits = limits_of(spec.upkeep, self._loads.workers if self._loads is not None else 1)
         pools = self._pools[spec.name].values()
         circuit = None
@@ -126,6 +126,7 @@ class PoolSet:
         for pool in pools:
             for each in (pool, *(pool.crowd or ())):
                 each.circuit = circuit
+            pool.sessions = spec.load_balancer.hash is not None
 
     def _measure(self) -> None:
         for circuit in self._circuits.values():

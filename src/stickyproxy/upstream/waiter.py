@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from stickyproxy.model import Endpoint
     from stickyproxy.wire.link import Link
 
+MAX_WAITERS = 1024
+"""Envoy's max_pending_requests: beyond it overload is told, not queued."""
+
 
 class Waiter:
     """One request that waits for a link. `link` is set with a stream reserved on it.
