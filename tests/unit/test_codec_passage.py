@@ -23,10 +23,13 @@ class Way:
 
     def __init__(self, room: int = 1 << 40) -> None:
         self.room = room
+        self.taking = True
+        self.pushed = self.gives = 0
         self.turns: list[object] = []
 
-    def flush(self) -> None:
-        return
+    def push(self) -> None:
+        self.pushed += 1
+        self.room += self.gives
 
 
 class Relay:
@@ -155,6 +158,13 @@ def test_what_comes_behind_a_part_that_did_not_fit_does_not_overtake_it() -> Non
     relay.say(data(relay, b"a" * 90) + data(relay, b"b" * 90) + data(relay, b"c"))
     assert relay.passage.passed == 90
     assert [event.data[:1] for event in relay.kept] == [b"b", b"c"]
+
+
+def test_a_link_without_room_is_asked_once_to_write_what_it_has() -> None:
+    relay = Relay()
+    relay.way.room, relay.way.gives = 100, 100
+    relay.say(data(relay, b"a" * 90) + data(relay, b"b" * 90))
+    assert (relay.passage.passed, relay.way.pushed) == (180, 1)
 
 
 def test_who_waits_for_a_turn_is_not_overtaken() -> None:

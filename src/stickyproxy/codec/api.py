@@ -40,16 +40,24 @@ class CodecLimits:
     link_credit: int = 1 << 20
 
 
+Piece = bytes | memoryview
+"""Of output. What is behind a view stays as it is."""
+
+
 class Outlet(Protocol):
-    """The link that a passage leads to. `room`: bytes that it takes; `turns`: who waits for that."""
+    """The link that a passage leads to. `room`: bytes that it takes; `turns`: who waits for that.
+
+    `taking`: what it has is written before anything else is read.
+    """
 
     room: int
+    taking: bool
 
     @property
     def turns(self) -> Sequence[object]: ...
 
-    def flush(self) -> None:
-        """Something is in the codec's output."""
+    def push(self) -> None:
+        """Something went straight into its codec's output."""
 
 
 class Counter(Protocol):
@@ -135,6 +143,10 @@ class Codec(Protocol):
 
     def take_output(self) -> bytes:
         """All bytes that are to be sent, once."""
+        ...
+
+    def take_pieces(self) -> list[Piece]:
+        """As `take_output`, not put together."""
         ...
 
     @property

@@ -17,6 +17,7 @@ from stickyproxy.codec.api import (
     CodecLimits,
     Counter,
     Outlet,
+    Piece,
     send_in_turn,
 )
 from stickyproxy.codec.fast_receive import Receiver
@@ -102,9 +103,13 @@ class FastCodec(Receiver):
         out = self.out
         if not out:
             return b""
-        data = out[0] if len(out) == 1 else b"".join(out)
+        data = bytes(out[0]) if len(out) == 1 else b"".join(out)
         out.clear()
         return data
+
+    def take_pieces(self) -> list[Piece]:
+        out, self.out = self.out, []
+        return out
 
     @property
     def has_output(self) -> bool:

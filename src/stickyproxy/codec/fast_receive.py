@@ -23,6 +23,10 @@ from stickyproxy.events import (
     WindowOpened,
 )
 
+_WORTH_A_VIEW = 4096
+"""Bytes that cost more to copy than a view of them. All that was read lives as long as it, so only where it
+is about to be written."""
+
 
 class Receiver(Heads):
     """What the peer's frames do to a connection."""
@@ -37,16 +41,35 @@ class Receiver(Heads):
 
     # --- frames ---
 
-    def receive(self, data: bytes) -> None:  # noqa: C901, PLR0912, PLR0915 - see below
-        """Raises `FatalError`; what happened before it is in `told`.
+    def receive(self, data: bytes) -> None:
+        """Raises `FatalError`; what happened before it is in `told`."""
+        self.passed = 0
+        at = self._take_preface(data) if self._preface else 0
+        if self._waiting:
+            data, at = self._finish_frame(data)
+        self._walk(data, at)
+
+    def _finish_frame(self, data: bytes) -> tuple[bytes, int]:
+        """What is to be walked, and from where: the frame that had begun is dealt with on its own where
+
+        all else would have to be copied for it.
+        """
+        begun, self._waiting = self._waiting, b""
+        if len(begun) < HEAD_SIZE or len(data) < frames.DEFAULT_FRAME_SIZE:
+            return begun + data, 0
+        size = HEAD_SIZE + int.from_bytes(begun[: frames.LENGTH_BYTES], "big")
+        missing = size - len(begun)
+        if missing > len(data):
+            return begun + data, 0
+        self._walk(begun + data[:missing], 0)
+        return data, missing
+
+    def _walk(self, data: bytes, at: int) -> None:  # noqa: C901, PLR0912, PLR0915 - see below
+        """Frame after frame.
 
         What a passage takes is dealt with here and not in a function of its own: for a message of a
         stream that is open this is all there is, and a call would be a tenth of it.
         """
-        if self._waiting:
-            data = self._waiting + data
-            self._waiting = b""
-        at = self._take_preface(data) if self._preface else 0
         end = len(data)
         handlers, passages, passed = self._handlers, self.passages, 0
         while end - at >= HEAD_SIZE:
@@ -60,6 +83,8 @@ class Receiver(Heads):
             if not (kind or flags) and stream_id in passages and self._block is None:
                 passage = passages[stream_id]
                 into, out, link = passage.into, passage.out, passage.link
+                if length >= link.room and link.taking:
+                    link.push()
                 fits = 0 < length <= out.window and length <= into.window_left
                 if fits and length < link.room and not link.turns:
                     passed += 1
@@ -72,9 +97,14 @@ class Receiver(Heads):
                         self.stirred.append(link)
                     if length != passage.length:
                         passage.rewrite(length)
-                    pieces += (passage.head, data[start:at])
                     if passage.counter is not None:
-                        passage.counter.feed(pieces[-1])
+                        piece = data[start:at]
+                        passage.counter.feed(piece)
+                        pieces += (passage.head, piece)
+                    elif length >= _WORTH_A_VIEW and link.taking:
+                        pieces += (passage.head, memoryview(data)[start:at])
+                    else:
+                        pieces += (passage.head, data[start:at])
                     self._link_owed += length
                     if self._link_owed >= self._half_credit:
                         self._repay_link()
@@ -90,7 +120,7 @@ class Receiver(Heads):
                 handlers[kind](self, flags, stream_id, data[start:at])
             else:
                 self.cost += guard.COST_SMALL_FRAME  # §5.5: unknown types are ignored
-        self.passed = passed
+        self.passed += passed
         if at < end:
             self._keep(data[at:])
 

@@ -6,7 +6,7 @@ from itertools import islice
 
 from stickyproxy.codec import frames
 from stickyproxy.codec import limits as guard
-from stickyproxy.codec.api import MAX_STREAM_ID, CodecLimits, Outlet
+from stickyproxy.codec.api import MAX_STREAM_ID, CodecLimits, Outlet, Piece
 from stickyproxy.codec.hpack_decode import Decoder
 from stickyproxy.codec.hpack_encode import Encoder
 from stickyproxy.codec.limits import CreditMark, Ledger
@@ -107,7 +107,7 @@ class Connection:
         self.client = client
         self.limits = limits
         self.streams: dict[int, StreamState] = {}
-        self.out: list[bytes] = []
+        self.out: list[Piece] = []
         self.told: list[Event] = []
         self.encoder = Encoder()
         self.cost = 0

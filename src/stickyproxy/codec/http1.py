@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stickyproxy.codec.api import send_in_turn
+from stickyproxy.codec.api import Piece, send_in_turn
 from stickyproxy.codec.http1_checks import REASONS
 from stickyproxy.codec.http1_heads import trailer_fields, wire_request, wire_response
 from stickyproxy.codec.http1_lines import CHUNKED, UNTIL_CLOSE, write_fields, write_head
@@ -31,6 +31,12 @@ class Http1Codec(Receiver):
     def take_output(self) -> bytes:
         """All bytes that are to be sent, once."""
         output = b"".join(self._output)
+        self._output.clear()
+        return output
+
+    def take_pieces(self) -> list[Piece]:
+        """As `take_output`, not put together."""
+        output: list[Piece] = list(self._output)
         self._output.clear()
         return output
 

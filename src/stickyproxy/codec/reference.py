@@ -21,7 +21,15 @@ from h2.connection import H2Connection
 from h2.exceptions import H2Error, ProtocolError
 from h2.settings import SettingCodes, Settings
 
-from stickyproxy.codec.api import MAX_STREAM_ID, Codec, CodecLimits, Counter, Outlet, send_in_turn
+from stickyproxy.codec.api import (
+    MAX_STREAM_ID,
+    Codec,
+    CodecLimits,
+    Counter,
+    Outlet,
+    Piece,
+    send_in_turn,
+)
 from stickyproxy.codec.limits import CreditMark
 from stickyproxy.codec.reference_engine import Engine
 from stickyproxy.codec.reference_streams import StreamNote
@@ -90,6 +98,9 @@ class ReferenceCodec:
 
     def take_output(self) -> bytes:
         return self._engine.data_to_send()
+
+    def take_pieces(self) -> list[Piece]:
+        return [self._engine.data_to_send()]
 
     @property
     def has_output(self) -> bool:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 import trio
 
-from stickyproxy.codec.api import Codec
+from stickyproxy.codec.api import Codec, Piece
 from stickyproxy.wire.hub import Hub, Take, Tap
 
 FIRST_READ = 4096
@@ -26,6 +27,13 @@ BULK_AFTER = 65_536
 """Bytes of a read that was full."""
 BULK_EVENT = 4096
 """Bytes an event, from which on it is bodies."""
+
+WORTH_NO_COPY = 2048
+"""Bytes a piece, from which on the kernel may as well gather them."""
+IOV_MAX = 1024
+"""Pieces that one writev takes (POSIX's least is 16, Linux's is this)."""
+
+T = TypeVar("T")
 
 Send = Callable[[bytes], Awaitable[None]]
 
@@ -59,10 +67,20 @@ def fd_of(transport: trio.abc.Stream) -> int:
     return transport.socket.fileno() if isinstance(transport, trio.SocketStream) else -1
 
 
-def write_some(fd: int, data: bytes) -> int:
-    """How much of it was written without waiting. An error is for the next try to meet."""
+def write_some(fd: int, pieces: list[Piece]) -> tuple[int, bytes]:
+    """How much of it was written without waiting, and the rest. An error is for the next try to meet."""
+    whole = sum(map(len, pieces))
+    if len(pieces) * WORTH_NO_COPY < whole:
+        sent = _try(os.writev, fd, pieces[:IOV_MAX])
+    else:
+        pieces = [b"".join(pieces)]
+        sent = _try(os.write, fd, pieces[0])
+    return sent, b"" if sent == whole else b"".join(pieces)[sent:]
+
+
+def _try(write: Callable[[int, T], int], fd: int, what: T) -> int:
     try:
-        return os.write(fd, data)
+        return write(fd, what)
     except OSError:
         return 0
 

@@ -209,7 +209,7 @@ class Link(Outbound):
         if self.pulse is not None:
             self.pulse.proof = self.pulse.heard
         for link in self.codec.take_stirred():
-            link.flush()
+            link.push()
 
     def _flush_answers(self) -> None:
         """What the codec itself had to say to the input. Mostly nothing: then nobody is woken."""

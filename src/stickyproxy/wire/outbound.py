@@ -42,6 +42,7 @@ class Outbound(ABC):
         self._send_all = sender_of(transport)
         self._hub = hub_of(transport)
         self._fd = fd_of(transport)
+        self.taking = self._hub is not None
         self._marked = False
         self._bug: Exception | None = None
         self._read_scope = trio.CancelScope()
@@ -80,18 +81,32 @@ class Outbound(ABC):
         if task is not None:
             wake(task)
 
+    def push(self) -> None:
+        """Something went straight into the codec's output. So much of it leaves at once that the next
+
+        reader in this turn has room too; little of it travels together with theirs.
+        """
+        if self.taking and self.room < bounds.RESERVE:
+            self.write_now()
+        else:
+            self._wake_writer()
+
     # --- by the hub ---
 
     def write_now(self) -> None:
         self._marked = False
         if self._writer is None:
             return
-        data = self._said()
-        if data:
-            sent = write_some(self._fd, data)
+        pieces = self.codec.take_pieces()
+        if self._backlog:
+            pieces.insert(0, bytes(self._backlog))
+            self._backlog.clear()
+        if pieces:
+            sent, rest = write_some(self._fd, pieces)
             self.handed += sent
-            if sent < len(data):
-                self._backlog += memoryview(data)[sent:]
+            if rest:
+                self.taking = False
+                self._backlog += rest
                 self._call_writer()
                 return
             self.room = bounds.ROOM + bounds.RESERVE
@@ -158,6 +173,7 @@ class Outbound(ABC):
 
     async def _send(self, data: bytes) -> None:
         self._in_flight, self.room, self._reserve = len(data), bounds.ROOM, 0
+        self.taking = False
         self.handed += len(data)
         self._writing_since = trio.current_time()
         await self._send_all(data)
@@ -167,6 +183,7 @@ class Outbound(ABC):
 
     def _all_sent(self) -> None:
         self._reserve = bounds.RESERVE
+        self.taking = self._hub is not None
         self.pass_turn()
         if self._reader is not None:
             self._wake_reader()
@@ -183,7 +200,12 @@ class Outbound(ABC):
     # --- room: who may send next ---
 
     def uncrowded(self, more: int = 0) -> bool:
-        return self.room > more + self._reserve and not self.turns
+        """Whether there is room for more than `more` bytes. A socket that takes all is given what waits."""
+        if self.turns:
+            return False
+        if self.room <= more + self._reserve and self.taking:
+            self.write_now()
+        return self.room > more + self._reserve
 
     def queue_for_turn(self, stream: Stream) -> None:
         self.turns.append(stream)
