@@ -163,7 +163,7 @@ def test_a_websocket_talks_and_closes_with_its_code(seen: Seen, way: str) -> Non
 def test_a_page_hears_why_a_websocket_ended(seen: Seen, way: str) -> None:
     closed = seen.of(way, "closed")
     assert (closed["code"], closed["reason"], closed["wasClean"]) == (4002, "as you wish", True)
-    assert seen.of(way, "vanished")["code"] == 1011
+    assert seen.of(way, "vanished")["code"] == 1006
 
 
 def test_chromium_takes_rfc_8441_where_there_is_an_http2_connection(seen: Seen) -> None:

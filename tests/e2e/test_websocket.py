@@ -152,13 +152,13 @@ async def test_a_close_of_the_backend_reaches_the_client(lab: Lab, up: str) -> N
 
 
 @upstreams
-async def test_a_backend_that_vanishes_is_1011_for_its_client(lab: Lab, up: str) -> None:
+async def test_a_backend_that_vanishes_is_heard_as_without_us(lab: Lab, up: str) -> None:
     async with websocket(lab.clear[up].target) as socket:
         await socket.send_message("vanish")
         with pytest.raises(ConnectionClosed) as caught:
             await socket.get_message()
     assert caught.value.reason is not None
-    assert caught.value.reason.code == 1011
+    assert caught.value.reason.code == 1006, "the connection closed, and nobody said Close"
 
 
 async def test_a_client_that_vanishes_is_gone_for_the_backend(lab: Lab) -> None:
@@ -240,4 +240,22 @@ async def test_the_end_of_a_drain_is_1001(workers: str) -> None:
         assert caught.value.reason is not None
         assert caught.value.reason.code == 1001
         assert await trio.to_thread.run_sync(proxy.wait) == 0
+        assert [code for code, _ in backend.closed] == [1001]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_the_end_of_a_connections_grace_is_1001(workers: str) -> None:
+    age = ("--max-connection-age", "1", "--max-connection-age-grace", "1", "--workers", workers)
+    with websocket_backends() as [backend]:
+        flags = ("--backend", f"http://{backend.address}", "--allow-upgrade", "websocket", *age)
+        with running_proxy(*flags) as proxy:
+            async with websocket(proxy.target) as socket:
+                await socket.send_message("hello")
+                assert await socket.get_message() == "hello"
+                with trio.fail_after(30), pytest.raises(ConnectionClosed) as caught:
+                    await socket.get_message()
+            assert caught.value.reason is not None
+            assert caught.value.reason.code == 1001
+            [line] = proxy.wait_for_access(1)
+            assert line["close_code"] is None or line["close_code"] == 1001
         assert [code for code, _ in backend.closed] == [1001]

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from random import Random
 
 import pytest
 import trio
 
 from stickyproxy.errors import ErrorKind, H2Code
+from stickyproxy.wire.age import AgeLimit
 from support.clock import on_jumping_clock
 from support.house import House, open_house
 from support.peers import Call, Peer
@@ -153,7 +155,12 @@ async def test_a_backend_that_dies_is_told_where_it_can_be(
             assert close_code(moment.call.body) is None
             assert moment.call.reset == (H2Code.INTERNAL_ERROR if down == "h2" else None)
         else:
-            assert close_code(moment.call.body) == 1011
+            assert close_code(moment.call.body) is None, "a Close that nobody said"
+            orderly = (up, how) == ("http", "close")
+            assert down == "h1" or moment.call.end_stream is orderly
+            assert down == "h1" or moment.call.reset == (
+                H2Code.NO_ERROR if orderly else H2Code.INTERNAL_ERROR
+            )
         await settled(moment, ErrorKind.UPSTREAM_CLOSED)
 
 
@@ -184,7 +191,7 @@ async def test_a_backends_reset_reaches_a_client_of_http2_with_its_code(
         if down == "h2":
             assert moment.call.reset == H2Code.ENHANCE_YOUR_CALM
         else:
-            assert close_code(moment.call.body) == (None if stage is amid_frames else 1011)
+            assert close_code(moment.call.body) is None, "HTTP/1.1 has no code for it"
         await settled(moment, ErrorKind.UPSTREAM_RESET)
 
 
@@ -208,6 +215,30 @@ async def test_silence_is_told_to_both_sides(stage: Stage, down: str, up: str) -
         assert told == ((1001).to_bytes(2, "big") if whole else False)
         moment.got.peer.close() if up == "http" else None
         await settled(moment, ErrorKind.IDLE_TIMEOUT)
+
+
+@both_ways
+@stages(*OPEN)
+@on_jumping_clock
+async def test_the_end_of_a_connections_grace_is_told_to_both_sides(
+    stage: Stage, down: str, up: str
+) -> None:
+    cut: list[bool] = []
+    async with open_house(plan(up)) as house:
+        moment = await stage(house, down)
+        assert moment.got is not None
+        [link] = house.server.links
+        age = AgeLimit(60, 30, Random(7), retired=lambda: None, cut=lambda: cut.append(True))
+        house.watch.add(link, age)
+        await ended(moment.call)
+        await moment.client.gone()
+        assert cut == [True]
+        whole = stage is not amid_frames
+        assert close_code(moment.call.body) == (1001 if whole else None)
+        await ended(moment.got)
+        assert (bytes(moment.got.body[-8:-6]) == b"\x88\x82") is whole
+        moment.got.peer.close() if up == "http" else None
+        await settled(moment, ErrorKind.OVERLOAD)
 
 
 @both_ways

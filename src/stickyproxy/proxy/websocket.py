@@ -3,7 +3,9 @@
 All of the exchange holds for them: the choice of a backend, attempts until one answers, the two pumps,
 credit, idle limits, resets code for code. Different are the handshake, which is another on each HTTP;
 the request's body, which waits until the backend has accepted; and the end, for which a WebSocket has
-words of its own: where frames are whole we say Close, amid one nothing but a reset is honest.
+words of its own: for what we end, and where frames are whole, we say Close; amid one nothing but a reset
+is honest. What the backend ended, and how, is not ours to put into words: a client hears what it would
+hear without us (1006, which nobody sends).
 
 A client that said Close and left has ended it well; a backend that ends without one has died.
 """
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 CLOSE_GRACE = 10.0
 """Seconds for a backend to answer the Close of a client that has ended its side (websockets' default)."""
 
+_ITS_OWN = frozenset({ErrorKind.UPSTREAM_CLOSED, ErrorKind.UPSTREAM_RESET})
+"""The backend's ways to end without a word."""
 _OURS = frozenset({ErrorKind.IDLE_TIMEOUT, ErrorKind.OVERLOAD})
 """Endings that are nobody's failure: the client may come again, or will have to."""
 
@@ -70,6 +74,7 @@ class Tunnel:
         "_exchange",
         "_key",
         "accepted",
+        "bare",
         "from_backend",
         "from_client",
         "multiplexed",
@@ -79,6 +84,8 @@ class Tunnel:
         self.multiplexed = multiplexed
         """The client speaks HTTP/2."""
         self.accepted = trio.Event()
+        self.bare = False
+        """The backend ended in good order, and said no Close."""
         self.from_client = words.FrameScanner()
         self.from_backend = words.FrameScanner()
         self._exchange = exchange
@@ -194,6 +201,7 @@ class Tunnel:
     def backend_ended(self) -> None:
         """Raises `ProxyError` if nobody had said Close."""
         if self.close_code is None:
+            self.bare = True
             detail = "the backend left without a Close frame"
             raise ProxyError(ErrorKind.UPSTREAM_CLOSED, Side.UPSTREAM, detail)
 
@@ -299,7 +307,10 @@ class SocketResponse(Response):
         self._downstream.send_data_nowait(b"", end_stream=True)
 
     def _break_off(self, error: ProxyError) -> None:
-        """A Close frame between two frames, once; amid one a reset."""
+        """A Close frame between two frames, once; amid one a reset. A backend's own end as it was (RFC 8441
+
+        §5: END_STREAM for one in good order, else a reset).
+        """
         if self.messages is None or (error.relay and self._tunnel.multiplexed):
             super()._break_off(error)
             return
@@ -308,6 +319,8 @@ class SocketResponse(Response):
         if self._tunnel.from_backend.close_code is not None:
             frame = b""
         whole = self.messages.at_boundary and not self._amid_data
+        if error.kind in _ITS_OWN:
+            frame, whole = b"", whole and self._tunnel.bare
         if whole and self._downstream.can_send(len(frame)):
             self._downstream.send_data_nowait(frame, end_stream=True)
             self._relayed(frame)
