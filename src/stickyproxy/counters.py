@@ -71,6 +71,11 @@ class ProcessStats(_Merged):
     access_log_lines_total: int = _sum("Access log lines handed to the writer.")
     access_log_lines_lost_total: int = _sum("Access log lines lost: nobody read our output.")
     log_lines_lost_total: int = _sum("Operator log lines lost: nobody read our output.")
+    dns_names_failed: int = _sum(
+        "Host names of services that DNS does not answer for; their last addresses stay.",
+        gauge=True,
+    )
+    dns_failures_total: int = _sum("Questions to DNS without an answer.")
     config_reloads_total: int = _sum("Configurations loaded, the first one included.")
     config_reload_failures_total: int = _sum("Configurations refused; the old one stayed.")
     config_last_reload_successful: int = _level("1 unless the last load was refused.", min, 1)

@@ -124,14 +124,15 @@ def running_proxy(
     pass_fds: Sequence[int] = (),
     stuck: bool = False,
     log: IO[bytes] | None = None,
+    within: Sequence[str] = (),
 ) -> Iterator[ProxyProcess]:
     """`stickyproxy run` with JSON logs, ready to serve; ended with the block.
 
-    `stuck`: nobody reads its access log. `log`: that goes there.
+    `stuck`: nobody reads its access log. `log`: that goes there. `within`: a command that runs it.
     """
     flags = [flag for bind in binds for flag in ("--bind", bind)]
     process = subprocess.Popen(
-        command("run", *flags, "--admin", admin, "--log-format", "json", *arguments),
+        [*within, *command("run", *flags, "--admin", admin, "--log-format", "json", *arguments)],
         stdout=subprocess.PIPE if log is None else log,
         stderr=subprocess.PIPE,
         env={**os.environ, KEEPS_IDS: "on", **(environment or {})},

@@ -27,7 +27,7 @@ class Knowledge:
         self, settings: Settings, install: Callable[[Snapshot], None], kube: Kube | None = None
     ) -> None:
         self.settings = settings
-        self._dns = DnsResolver(settings.process.dns_refresh, self._wake)
+        self.dns = DnsResolver(settings.process.dns_refresh, self._wake)
         self._maker = SnapshotMaker(install)
         self._changed = trio.Event()
         self._made_of: Settings | None = None
@@ -59,7 +59,7 @@ class Knowledge:
     def configure(self, settings: Settings) -> None:
         """New settings; they act with the next Snapshot, a moment later."""
         self.settings = settings
-        self._dns.refresh = settings.process.dns_refresh
+        self.dns.refresh = settings.process.dns_refresh
         self._wake()
 
     async def wait_caught_up(self) -> None:
@@ -72,7 +72,7 @@ class Knowledge:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(self._dns.run)
+            await nursery.start(self.dns.run)
             await self._publish()
             task_status.started()
             while True:
@@ -84,7 +84,7 @@ class Knowledge:
         settings = self.settings
         if self._kube is not None:
             await self._follow(self._kube, settings.clusters)
-        await self._dns.watch(names_of(settings.clusters))
+        await self.dns.watch(names_of(settings.clusters))
         if settings is self.settings:  # whatever else has changed so far is in what follows
             self._changed = trio.Event()
         members = {spec.name: self._members(spec) for spec in settings.clusters}
@@ -97,7 +97,7 @@ class Knowledge:
     def _members(self, spec: ClusterSpec) -> ClusterMembers:
         if self._kube is not None and spec.kube is not None:
             return self._pods.get(self._kube.full(spec.kube), NOBODY)
-        return ClusterMembers(endpoints_of(spec, self._dns.known))
+        return ClusterMembers(endpoints_of(spec, self.dns.known))
 
     # --- pods ---
 

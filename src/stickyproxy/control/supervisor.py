@@ -308,6 +308,8 @@ class Supervisor:
         """What is cheaper to ask when somebody reads than to keep."""
         self._metrics.process.access_log_lines_lost_total = self._access.lost
         self._metrics.process.log_lines_lost_total = self._operator.lost
+        self._metrics.process.dns_names_failed = len(self._knowledge.dns.failed)
+        self._metrics.process.dns_failures_total = self._knowledge.dns.failures
         if self._kube is not None:
             self._metrics.watches = self._kube.stats()
             self._metrics.objects = _by_state(self._kube.statuses())

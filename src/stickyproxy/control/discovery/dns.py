@@ -32,7 +32,10 @@ class DnsResolver:
         self._changed = changed
         self._scopes: dict[str, trio.CancelScope] = {}
         self._awaited: dict[str, trio.Event] = {}
-        self._failed: set[str] = set()
+        self.failed: set[str] = set()
+        """Names whose last question had no answer."""
+        self.failures = 0
+        """Questions without an answer, from the start on."""
         self._nursery: trio.Nursery | None = None
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -49,7 +52,7 @@ class DnsResolver:
         for name in self._scopes.keys() - wanted:
             self._scopes.pop(name).cancel()
             self.known.pop(name, None)
-            self._failed.discard(name)
+            self.failed.discard(name)
         self._awaited = {name: trio.Event() for name in wanted - self._scopes.keys()}
         for name in self._awaited:
             self._start(name)
@@ -86,15 +89,18 @@ class DnsResolver:
         addresses = tuple(sorted({str(address[4][0]).partition("%")[0] for address in found}))
         if not addresses:
             return self._complain(name, "no address")
-        self._failed.discard(name)
         before = self.known.get(name)
         self.known[name] = addresses
+        if name in self.failed:
+            self.failed.discard(name)
+            logs.info("dns_answered", name=name, addresses=list(addresses))
         return addresses != before
 
     def _complain(self, name: str, reason: str) -> bool:
         """Once, until it succeeds again."""
-        if name not in self._failed:
-            self._failed.add(name)
+        self.failures += 1
+        if name not in self.failed:
+            self.failed.add(name)
             kept = list(self.known.get(name, ()))
             logs.warning("dns_failed", name=name, reason=reason, kept=kept)
         return False
