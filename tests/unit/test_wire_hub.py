@@ -178,3 +178,38 @@ async def test_what_is_marked_while_reading_is_written_in_the_same_step(a_pair: 
     await Tap(hub, ours.socket.fileno(), 10, take).flow()
     assert seen == [(b"x", 0)]
     assert marked.written == 1
+
+
+class Speaker:
+    """Says once what it is asked; `more` is marked while it is written."""
+
+    def __init__(self, hub: Hub, more: Speaker | None = None) -> None:
+        self.said = trio.Event()
+        self._hub = hub
+        self._more = more
+
+    def write_now(self) -> None:
+        self.said.set()
+        if self._more is not None:
+            self._hub.mark(self._more)
+
+    def fail(self, bug: Exception) -> None:
+        raise bug
+
+
+async def test_what_is_said_before_the_hub_has_begun_leaves(a_pair: Pair) -> None:
+    """The first plain socket may have something to say before the hub's task had its first turn."""
+    hub = the_hub(a_pair()[0])
+    speaker = Speaker(hub)
+    hub.mark(speaker)
+    with trio.fail_after(10):
+        await speaker.said.wait()
+
+
+async def test_what_is_said_while_others_write_leaves(a_pair: Pair) -> None:
+    hub = the_hub(a_pair()[0])
+    await trio.testing.wait_all_tasks_blocked()
+    last = Speaker(hub)
+    hub.mark(Speaker(hub, more=last))
+    with trio.fail_after(10):
+        await last.said.wait()
