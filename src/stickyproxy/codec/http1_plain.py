@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from stickyproxy.codec.api import CodecLimits
 from stickyproxy.codec.http1_lines import CHUNKED, Field, read_line
-from stickyproxy.codec.validate import request_fault, response_fault
-from stickyproxy.model import Headers
+from stickyproxy.codec.validate import NOT_KEPT, request_fault, response_fault
+from stickyproxy.model import Headers, Section
 
 _request_line = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (/[!-~]*) HTTP/1\.1").fullmatch
 _status_line = re.compile(rb"HTTP/1\.1 ([2-9][0-9]{2})(?: [\t -~\x80-\xff]*)?").fullmatch
@@ -28,6 +28,13 @@ _NOTABLE = _DROPPED | {
     b"transfer-encoding",
     b"upgrade",
 }
+_BODILESS = (b"HEAD", b"CONNECT")
+"""Methods whose answers are not read as all others are."""
+_MEMO_HEADS = 512
+"""Of each kind; with the two below about 1 MB for each, whatever a peer makes up."""
+_MEMO_BYTES = 512
+_MEMO_FIELDS = 32
+_MEMO_LIST = _MEMO_BYTES + 4 + 32 * _MEMO_FIELDS
 _LENGTH_DIGITS = 19  # codec.validate takes no more
 
 
@@ -38,6 +45,45 @@ class PlainHead(NamedTuple):
     method: bytes
     length: int
     last: bool
+
+
+class Known:
+    """Heads that came twice, word for word, and were plain: one look-up and the same object from then on.
+
+    Those of pollers and of backends that say no date, but none with a secret, which goes with its connection.
+    """
+
+    __slots__ = ("_heads",)
+
+    def __init__(self) -> None:
+        self._heads: dict[tuple[bytes, bytes], PlainHead | None] = {}
+        """By head and by what else it was judged by; None stands for one that came once."""
+
+    def find(self, head: bytes, by: bytes, limits: CodecLimits) -> PlainHead | None:
+        found = self._heads.get((head, by))
+        if (
+            found is None
+            or limits.max_header_count < _MEMO_FIELDS
+            or limits.max_header_list < _MEMO_LIST
+        ):
+            return None
+        return found
+
+    def keep(self, head: bytes, by: bytes, plain: PlainHead) -> None:
+        headers, heads = plain.headers, self._heads
+        if len(head) > _MEMO_BYTES or len(headers) > _MEMO_FIELDS:
+            return
+        if not NOT_KEPT.isdisjoint([name for name, _ in headers]):
+            return
+        if (head, by) in heads:
+            heads[head, by] = plain._replace(headers=Section(headers))
+            return
+        if len(heads) >= _MEMO_HEADS:
+            heads.clear()
+        heads[head, by] = None
+
+
+_requests, _responses = Known(), Known()
 
 
 class _Notable:
@@ -106,6 +152,9 @@ def _lines(head: bytes, limits: CodecLimits) -> list[bytes] | None:
 
 def plain_request(head: bytes, scheme: bytes, limits: CodecLimits) -> PlainHead | None:
     """Read a head, its two last CR LF not counted, into pseudo-header form."""
+    known = _requests.find(head, scheme, limits)
+    if known is not None:
+        return known
     lines = _lines(head, limits)
     start = _request_line(lines.pop(0)) if lines else None
     if lines is None or start is None or start[1] == b"CONNECT":
@@ -118,11 +167,17 @@ def plain_request(head: bytes, scheme: bytes, limits: CodecLimits) -> PlainHead 
     headers[2] = (b":authority", notable.host)
     if request_fault(headers) is not None:
         return None
-    return PlainHead(headers, method, notable.length or 0, notable.last)
+    plain = PlainHead(headers, method, notable.length or 0, notable.last)
+    _requests.keep(head, scheme, plain)
+    return plain
 
 
 def plain_response(head: bytes, method: bytes, limits: CodecLimits) -> PlainHead | None:
     """Read a final head, its two last CR LF not counted, of an answer to `method`."""
+    judged_by = method if method in _BODILESS else b""
+    known = _responses.find(head, judged_by, limits)
+    if known is not None:
+        return known
     lines = _lines(head, limits)
     start = _status_line(lines.pop(0)) if lines else None
     if lines is None or start is None:
@@ -137,4 +192,6 @@ def plain_response(head: bytes, method: bytes, limits: CodecLimits) -> PlainHead
         length = 0  # RFC 9112 §6.3: whatever the fields say
     if length is None or method == b"CONNECT":
         return None  # it lasts until the connection ends
-    return PlainHead(headers, method, length, notable.last)
+    plain = PlainHead(headers, method, length, notable.last)
+    _responses.keep(head, judged_by, plain)
+    return plain

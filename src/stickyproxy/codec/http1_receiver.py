@@ -47,6 +47,7 @@ from stickyproxy.events import (
     StreamReset,
     TrailersReceived,
 )
+from stickyproxy.model import Section
 
 _PIECE = 1 << 16  # the largest body part of one event: a reader's receive size
 _PSEUDO_FIELDS = 4  # of a request
@@ -207,7 +208,8 @@ class Receiver:
         self.protocol = "HTTP/1.1"
         self._h11 = None
         self._last = plain.last
-        events.append(HeadReceived(self._stream, plain.headers, not plain.length))
+        fields = plain.headers.fields if type(plain.headers) is Section else None
+        events.append(HeadReceived(self._stream, plain.headers, not plain.length, fields=fields))
         if not plain.length:
             self._message_done()
         else:
