@@ -98,6 +98,7 @@ GOALS: tuple[Goal, ...] = (
     *_bounds("twilio.lossall3", {"attempts": (1.01, 1.01)}, ""),
     Goal("twilio.lossall3", OURS, "p99", 1.0, MAX),
     *_bounds("chat.bh-conn", {"untold": (0, 0)}, ""),
+    *_bounds("chat.freeze", {"untold": (0, 0)}, ""),
     *_bounds("h1.bh-host", {"outages": (0, 10), "back": (1000, 1000)}, ""),
     *_bounds("h1.freeze", {"outages": (0, 10), "back": (1000, 1000)}, ""),
     *_bounds("named.dns", {"outages": (0, 0)}, ""),
