@@ -114,15 +114,16 @@ def render_json(record: Record) -> bytes:
         record.http_status, record.grpc_status, record.response_flags, record.attempts, record.tls,
         ttfb is None, not message, not peer, not xff, not request_id, not trace, not agent,
     )  # fmt: skip
-    start = record.start_time
+    start, hash_ = record.start_time, record.session_hash
+    last, second = _last_second
     return (_formats.get(kind) or _format(kind, record)) % (
-        _second(start),
+        second if int(start) == last else _second(start),
         start * 1000 % 1000,
         record.duration * 1000,
         b"" if ttfb is None else ttfb * 1000,
         authority,
         path,
-        token_hash(record.session_hash),
+        b"" if hash_ is None or not record.session_source else hash_ >> _TOKEN_BITS,
         message,
         record.bytes_in,
         record.bytes_out,
@@ -177,7 +178,7 @@ def _session(record: Record) -> bytes:
     source, result = (
         _fixed(text.encode()) for text in (record.session_source, record.session_result)
     )
-    digits = _ABSENT if record.session_hash is None else _GIVEN
+    digits = _ABSENT if record.session_hash is None else b'"%08x"'
     return b'{"source":"%b","result":"%b","token_hash":%b}' % (source, result, digits)
 
 
@@ -233,6 +234,8 @@ def shorten(record: Record, longest: int) -> None:
             setattr(record, name, value[:longest] + b"...")
 
 
+_TOKEN_BITS = 32  # of 64 that are left out
+
 _SENT = (
     "authority", "grpc_message", "method", "path", "request_id", "trace_id", "user_agent", "xff",
 )  # fmt: skip
@@ -240,7 +243,7 @@ _SENT = (
 
 def token_hash(hash_: int | None) -> bytes:
     """First eight hex digits of a 64-bit hash: enough to follow a session, too little to be one."""
-    return b"" if hash_ is None else b"%08x" % (hash_ >> 32 & 0xFFFFFFFF)
+    return b"" if hash_ is None else b"%08x" % (hash_ >> _TOKEN_BITS)
 
 
 def escape(value: bytes) -> bytes:

@@ -54,14 +54,13 @@ class RouteStats:
         self.lookups: dict[tuple[str, str], int] = {}
         self.methods: dict[bytes, MethodStats] = {}
 
-    def looked_up(self, source: str, result: str) -> None:
-        """A hash policy was asked for a key.
+    def looked_up(self, session: tuple[str, str]) -> None:
+        """A hash policy was asked for a key: its source, and the result.
 
         `source` is header, cookie or source_ip; `result` is hit (the request had it), generated
         (a cookie was made) or miss (none: balanced without stickiness).
         """
-        key = (source, result)
-        self.lookups[key] = self.lookups.get(key, 0) + 1
+        self.lookups[session] = self.lookups.get(session, 0) + 1
 
 
 class MethodStats:
@@ -232,12 +231,9 @@ class Metrics:
             found = self.endpoints[cluster, key] = self.new_endpoint(cluster, key)
         return found
 
-    def answered(self, cluster: str, key: str, place: int) -> None:
-        """An endpoint's answer began, after a time in that bucket of `MILLISECONDS`."""
-        found = self.first_bytes.get((cluster, key))
-        if found is None:
-            found = self.first_bytes[cluster, key] = Histogram(MILLISECONDS)
-        found.counts[place] += 1
+    def answers_of(self, cluster: str, key: str) -> Histogram:
+        """How long an endpoint takes until its answers begin, by `MILLISECONDS`."""
+        return self.first_bytes.setdefault((cluster, key), Histogram(MILLISECONDS))
 
     def prune(
         self, members: Mapping[str, Collection[str]], clusters: Collection[str] | None = None

@@ -41,7 +41,7 @@ def busy() -> Metrics:
     stream.started()
     stream.finished(14, 200, 1.5, 1, 7)
     metrics.method("web", b"/index.html", False).finished(None, 503, 0.2)
-    metrics.route("greeter").looked_up("header", "hit")
+    metrics.route("greeter").looked_up(("header", "hit"))
     metrics.cluster("greeters").upstream_rq_total += 2
     metrics.cluster("greeters").responded(200)
     metrics.endpoint("greeters", "10.0.0.1:80").rq_active += 1

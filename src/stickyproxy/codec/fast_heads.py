@@ -144,12 +144,13 @@ class Heads(Connection):
             self.told.append(RequestRejected(stream_id, headers, *refusal))
             return
         self.last_taken = stream_id
-        stream = self.begin(stream_id)
+        stream = self.streams[stream_id] = StreamState(stream_id, self._initial_window)
         stream.head_seen = True
         if end:
             stream.remote_done = True
         else:
-            stream.expected = validate.length_of(fields)
+            length = fields.get(b"content-length")
+            stream.expected = None if length is None else int(length)
         self.told.append(HeadReceived(stream_id, headers, end, fault, fields))
         if fault is None and type(headers) is not Section:
             self._heads.keep(headers)

@@ -140,10 +140,6 @@ class Connection:
 
     # --- streams ---
 
-    def begin(self, stream_id: int) -> StreamState:
-        stream = self.streams[stream_id] = StreamState(stream_id, self._initial_window)
-        return stream
-
     def forget(self, stream: StreamState) -> None:
         self.streams.pop(stream.stream_id, None)
         stream.window = GONE

@@ -135,7 +135,14 @@ class Decoder:
                 field, at = self._indexed(data, at)
             elif byte >= 0x40:
                 field, at = self._indexable(data, at, byte & 0x3F)
-                self._insert(field)
+                size = len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
+                if size > self.largest:  # noqa: PLR1730 - max() costs four times as much
+                    self.largest = size
+                self.changes += 1
+                table.append(field)
+                self._size += size
+                if self._size > self._capacity:
+                    self._evict()
             elif byte < 0x20:
                 field, at = self._literal(data, at, 0x0F, _memo.decode)
             else:
@@ -192,16 +199,6 @@ class Decoder:
             return (name, value), at
         value = data[start:at]
         return (name, unpack(value) if first >= 0x80 else value), at
-
-    def _insert(self, field: Field) -> None:
-        size = len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
-        if size > self.largest:  # noqa: PLR1730 - max() costs four times as much
-            self.largest = size
-        self.changes += 1
-        self._size += size
-        self._table.append(field)
-        if self._size > self._capacity:
-            self._evict()
 
     def _evict(self) -> None:
         """Drop the oldest until it fits; a field larger than all empties the table (§4.4)."""

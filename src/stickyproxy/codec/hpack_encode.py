@@ -78,8 +78,18 @@ class Encoder:
             return self._size_updates() + self.encode(headers)
         if type(headers) is Section:
             return self._encode_section(headers)
-        ready = self._ready
-        return b"".join([ready.get(field) or self._piece(field) for field in headers])
+        ready, pieces = self._ready, list[bytes]()
+        for field in headers:
+            piece = ready.get(field)
+            if piece is None:
+                name, value = field
+                plain, size = _PLAIN.get(name), len(value)
+                if plain and size < 0x7F:  # new each time: written as it is
+                    pieces += (plain, _SHORT[size], value)
+                    continue
+                piece = self._piece(field)
+            pieces.append(piece)
+        return b"".join(pieces)
 
     def _encode_section(self, section: Section) -> bytes:
         found = self._sections.get(id(section))

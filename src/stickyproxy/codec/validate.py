@@ -72,6 +72,11 @@ class _Kinds(dict[tuple[bytes, bytes], int]):
     """Good fields and what they are; asked for others it judges them."""
 
     def __missing__(self, pair: tuple[bytes, bytes]) -> int:
+        name, value = pair
+        if name in _EVER_NEW:  # judged here: they are asked for with each request
+            if value.translate(None, _VISIBLE) and not _value(value):
+                raise _MalformedError("malformed field value")
+            return _ORDINARY
         return _learn(pair)
 
 
@@ -101,10 +106,6 @@ def _pair_fault(name: bytes, value: bytes) -> str | None:
 def _learn(pair: tuple[bytes, bytes]) -> int:
     """Judge a field not met before; a good one is remembered, in bounds and without secrets."""
     name, value = pair
-    if name in _EVER_NEW:
-        if value.translate(None, _VISIBLE) and not _value(value):
-            raise _MalformedError("malformed field value")
-        return _ORDINARY
     fault = _pair_fault(name, value)
     if fault is not None:
         raise _MalformedError(fault)

@@ -26,7 +26,7 @@ from types import MappingProxyType
 
 from stickyproxy.health.breaker import Breaker
 from stickyproxy.health.changes import Change, Seen, What
-from stickyproxy.health.outcome import Outcome
+from stickyproxy.health.outcome import NEUTRAL, SUCCESS, Outcome
 from stickyproxy.health.outlier import Cause, Suspect, enforced, low_rates, may_eject
 from stickyproxy.health.standing import Standing
 from stickyproxy.model import Cluster, Endpoint
@@ -120,12 +120,12 @@ class HealthBook:
 
     def outcome(self, cluster: str, endpoint: Endpoint, outcome: Outcome, now: float) -> None:
         """Note how an attempt ended; once for each that was made."""
-        if outcome is Outcome.SUCCESS:
+        if outcome is SUCCESS:
             if self._suspects:
                 suspect = self._suspects.get((cluster, endpoint.key))
                 if suspect is not None:
                     suspect.succeeded()
-        elif outcome is not Outcome.NEUTRAL and outcome is not Outcome.FAILURE_CONNECT:
+        elif outcome is not NEUTRAL and outcome is not Outcome.FAILURE_CONNECT:
             self._failed((cluster, endpoint.key), outcome, now)
 
     def _failed(self, place: Place, outcome: Outcome, now: float) -> None:

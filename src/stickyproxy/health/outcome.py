@@ -28,6 +28,10 @@ class Outcome(enum.Enum):
     NEUTRAL = "neutral"
 
 
+SUCCESS, NEUTRAL = Outcome.SUCCESS, Outcome.NEUTRAL
+"""Looked up in the enum each costs 0.1 us; every call asks for them."""
+
+
 _HTTP_OF_GRPC = (
     200,
     499,

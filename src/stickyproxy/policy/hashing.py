@@ -32,6 +32,7 @@ class Key(NamedTuple):
 
 
 NO_KEY = Key(None, b"", None)
+_new = tuple.__new__  # what `Key` does, but for a call of Python's
 
 
 def hash_of(
@@ -51,7 +52,7 @@ def hash_of(
     if policy.kind == "header":
         if fields is not None and len(fields) == len(headers) and policy.name != "host":
             value = fields.get(policy.field)
-            return NO_KEY if value is None else Key(xxh64_intdigest(value), value, None)
+            return NO_KEY if value is None else _new(Key, (xxh64_intdigest(value), value, None))
         return _of_header(policy.name, headers)
     if policy.kind == "cookie":
         return _of_cookie(policy, headers, client, entropy)

@@ -86,6 +86,7 @@ class HeaderPlan:
         "_append_xff",
         "_cert",
         "_cert_details",
+        "_common",
         "_dropped",
         "_dropped_of_hop",
         "_host",
@@ -107,6 +108,7 @@ class HeaderPlan:
         self._dropped = self._dropped_of_hop | {b"x-forwarded-proto"} | _OURS
         self._host = target.host_rewrite.encode() if target.host_rewrite else None
         self._scheme = b"https" if upstream_tls else b"http"
+        self._common = self._append_xff and self._cert == "SANITIZE"
         self._request = _Edit(target.remove_request_headers, target.add_request_headers)
         self._response = _Edit(target.remove_response_headers, target.add_response_headers)
         self._responses = _Turned(self._response_anew)
@@ -130,6 +132,39 @@ class HeaderPlan:
         """
         known = dict(headers) if fields is None else fields
         host = authority or self._host
+        get, scheme = known.get, self._scheme
+        if (
+            self._common
+            and host is None
+            and not client.behind_trusted_hop
+            and len(known) == len(headers)
+            and b":authority" in known
+            and get(b":path", path) == path
+            and get(b":scheme", scheme) == scheme
+            and get(b"te", b"trailers") == b"trailers"
+            and self._dropped.isdisjoint(known)
+        ):  # the common head: nothing stands twice, nothing is of one hop, nothing is said already
+            out = [*headers, *client.connection.forwarded]
+        else:
+            out = self._anew(headers, known, client, path, host)
+        if grpc_timeout is not None:
+            if b"grpc-timeout" in known:
+                _swap(out, b"grpc-timeout", grpc_timeout)
+            else:
+                out.append((b"grpc-timeout", grpc_timeout))
+        if b"x-request-id" not in known:
+            out.append((b"x-request-id", request_id))
+        return out if self._request.idle else self._request.apply(out)
+
+    def _anew(
+        self,
+        headers: Headers,
+        known: Mapping[bytes, bytes],
+        client: Client,
+        path: bytes,
+        host: bytes | None,
+    ) -> Headers:
+        """What `request` makes of any head, but for its timeout and its id."""
         dropped = self._dropped_of_hop if client.behind_trusted_hop else self._dropped
         out = _kept(headers, known, dropped)
         if known.get(b":scheme", self._scheme) != self._scheme:
@@ -143,14 +178,7 @@ class HeaderPlan:
         self._add_missing(out, known, headers, client)
         if self._cert != "SANITIZE":
             self._say_cert(out, client.connection)
-        if grpc_timeout is not None:
-            if b"grpc-timeout" in known:
-                _swap(out, b"grpc-timeout", grpc_timeout)
-            else:
-                out.append((b"grpc-timeout", grpc_timeout))
-        if b"x-request-id" not in known:
-            out.append((b"x-request-id", request_id))
-        return out if self._request.idle else self._request.apply(out)
+        return out
 
     def _add_missing(
         self, out: Headers, known: Mapping[bytes, bytes], headers: Headers, client: Client

@@ -13,7 +13,7 @@ from typing import Protocol
 import trio
 
 from stickyproxy.policy.grpc import format_timeout
-from stickyproxy.proxy.deadlines import Deadlines
+from stickyproxy.proxy.deadlines import Bucket, Deadlines
 
 IDLE_CHECKS = 4
 
@@ -29,7 +29,7 @@ class Deadline:
         self.when = when
         self._deadlines = deadlines
         self._ring = ring
-        self._bucket: float | None = deadlines.add(when, self, now)
+        self._bucket: Bucket | None = deadlines.add(when, self, now)
 
     def set(self, when: float, now: float) -> None:
         """Times as `trio.current_time`."""
@@ -40,7 +40,7 @@ class Deadline:
 
     def clear(self) -> None:
         if self._bucket is not None:
-            self._deadlines.discard(self._bucket, self)
+            self._bucket.discard(self)
             self._bucket = None
 
     def time_left(self, now: float) -> bytes:

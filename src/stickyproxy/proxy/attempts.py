@@ -21,7 +21,7 @@ from stickyproxy.events import (
     HeadReceived,
     TrailersReceived,
 )
-from stickyproxy.health.outcome import Outcome, classify
+from stickyproxy.health.outcome import NEUTRAL, SUCCESS, Outcome, classify
 from stickyproxy.proxy.hedge import hedge_for
 from stickyproxy.proxy.lease import request_headers, tell, wait_for
 from stickyproxy.proxy.retries import Declined, after_failure, look_at, pause
@@ -47,18 +47,21 @@ def begin(exchange: Exchange, plan: Plan, cluster: Cluster) -> Stream | None:
 
     Its stream when the whole request is on it: nothing is to be done until something comes back.
     """
-    walk = exchange.walk = _endpoints(exchange, cluster)
-    context = exchange.context
-    if not exchange.upload.ended or exchange.tunnel is not None or context.health.suspected:
+    context, upload = exchange.context, exchange.upload
+    if not upload.ended or exchange.tunnel is not None or context.health.suspected:
+        exchange.walk = _endpoints(exchange, cluster)
         return None
-    endpoint = next(walk, None)
+    endpoint = _home(exchange, cluster)
     if endpoint is None:
-        return None
-    exchange.walk = chain((endpoint,), walk)
+        walk = exchange.walk = _endpoints(exchange, cluster)
+        endpoint = next(walk, None)
+        if endpoint is None:
+            return None
+        exchange.walk = chain((endpoint,), walk)
     exchange.endpoint = endpoint
     pool, end = context.pools.pool(cluster, endpoint, exchange.client), exchange.head.end_stream
-    headers = request_headers(exchange, plan, endpoint)
-    upstream = pool.open_now(headers, end, once=not plan.hedged)
+    headers = request_headers(exchange, plan, endpoint, exchange.started)
+    upstream = pool.open_now(headers, end, once=not plan.hedged, body=upload.only)
     if upstream is None:
         return None
     exchange.attempts = 1
@@ -66,7 +69,7 @@ def begin(exchange: Exchange, plan: Plan, cluster: Cluster) -> Stream | None:
     _opened(exchange, plan, pool, upstream)
     if plan.retry is not None:
         exchange.limit_try(plan.retry)
-    exchange.sent = end or exchange.upload.send_now(upstream)
+    exchange.sent = upstream.local_done or upload.send_now(upstream)
     return upstream if exchange.sent else None
 
 
@@ -75,6 +78,10 @@ async def attempt_each(exchange: Exchange, plan: Plan, cluster: Cluster) -> None
     if exchange.error is not None and exchange.begun is None:
         raise exchange.error  # somebody gave up before this task's first turn
     walk = exchange.walk
+    if exchange.at_home and exchange.endpoint is not None:  # `begin` went there without a walk
+        walk = exchange.walk = chain(
+            (exchange.endpoint,), _others(exchange, cluster, exchange.endpoint)
+        )
     endpoint = next(walk, None)
     while endpoint is not None:
         following: Endpoint | None
@@ -95,16 +102,28 @@ async def attempt_each(exchange: Exchange, plan: Plan, cluster: Cluster) -> None
     raise ProxyError(ErrorKind.NO_HEALTHY_ENDPOINT, Side.INTERNAL, detail)
 
 
+def _home(exchange: Exchange, cluster: Cluster) -> Endpoint | None:
+    """The table's own choice, where nothing is to be weighed against it: mostly."""
+    context = exchange.context
+    if context.health.suspected or context.pools.doubts:
+        return None
+    home = context.balancer.home(cluster, exchange.key.hash)
+    exchange.at_home = home is not None
+    return home
+
+
 def _endpoints(exchange: Exchange, cluster: Cluster) -> Iterator[Endpoint]:
     """Admitted ones; when a breaker keeps all of them out, the preferred one all the same."""
-    context, hash_ = exchange.context, exchange.key.hash
-    home = None
-    if not (context.health.suspected or context.pools.doubts):  # mostly there is nothing to weigh
-        home = context.balancer.home(cluster, hash_)
+    home = _home(exchange, cluster)
     if home is not None:
-        exchange.at_home = True
         yield home
-        exchange.at_home = False
+    yield from _others(exchange, cluster, home)
+
+
+def _others(exchange: Exchange, cluster: Cluster, home: Endpoint | None) -> Iterator[Endpoint]:
+    """All but `home`, when that was tried."""
+    context, hash_ = exchange.context, exchange.key.hash
+    exchange.at_home = False
     admits = context.admission(cluster, exchange.started)
     pools = context.pools
 
@@ -134,7 +153,7 @@ async def _attempt(exchange: Exchange, plan: Plan, cluster: Cluster, endpoint: E
     sent, exchange.sent = exchange.sent, False
     context = exchange.context
     pool = context.pools.pool(cluster, endpoint, exchange.client)
-    outcome = Outcome.NEUTRAL
+    outcome = NEUTRAL
     try:
         if upstream is None:
             upstream = await _open(exchange, plan, cluster, endpoint, pool)
@@ -165,7 +184,7 @@ async def _open(
     if plan.retry is not None:
         exchange.limit_try(plan.retry)
     if exchange.tunnel is None:
-        headers = request_headers(exchange, plan, endpoint)
+        headers = request_headers(exchange, plan, endpoint, context.now())
         upstream = pool.open_now(headers, exchange.head.end_stream, once=not plan.hedged)
     while upstream is None:
         upstream = await wait_for(exchange, plan, endpoint, pool)
@@ -181,12 +200,13 @@ def _opened(exchange: Exchange, plan: Plan, pool: EndpointPool, upstream: Stream
         upstream.on_doubt = partial(upstream.tell, DOUBTED)
 
 
-def leave(
+def leave(  # noqa: PLR0917 - by position: keywords cost on this path
     exchange: Exchange,
     cluster: Cluster,
     pool: EndpointPool,
     upstream: Stream | None,
     outcome: Outcome,
+    now: float | None = None,
 ) -> None:
     """The end of an attempt: its stream is given back, and its endpoint hears what it came to."""
     if exchange.hedge is not None:  # it won, and told of the first
@@ -199,7 +219,7 @@ def leave(
         if exchange.tunnel is not None:
             exchange.tunnel.leave(upstream)
         upstream.close(exchange.reset_code)
-    tell(exchange.context, cluster, pool.endpoint, outcome, stats)
+    tell(exchange.context, cluster, pool.endpoint, outcome, stats, now)
 
 
 def outcome_of(exchange: Exchange) -> Outcome:
@@ -207,7 +227,7 @@ def outcome_of(exchange: Exchange) -> Outcome:
     response = exchange.response
     grpc_status = response.grpc_status
     if grpc_status == GRPC_OK:
-        return Outcome.SUCCESS
+        return SUCCESS
     if grpc_status is None and exchange.grpc:
         grpc_status = GrpcStatus.UNKNOWN  # an answer without one, as clients take it
     return classify(response.status, grpc_status, None)

@@ -19,6 +19,7 @@ from stickyproxy.model import (
 )
 from stickyproxy.policy.balance import Balancer
 from stickyproxy.policy.gate import Gate, gate_of
+from stickyproxy.policy.grpc import format_timeout
 from stickyproxy.policy.headers import HeaderPlan, is_behind_hop
 from stickyproxy.policy.relayed import RelayedHeads
 from stickyproxy.policy.retry import Budget, max_retries, rules_of
@@ -29,7 +30,7 @@ from stickyproxy.proxy.slow_bodies import SlowBodies
 
 if TYPE_CHECKING:
     from stickyproxy.health.book import HealthBook
-    from stickyproxy.metrics import Metrics
+    from stickyproxy.metrics import MethodStats, Metrics, RouteStats
     from stickyproxy.proxy.deadlines import Deadlines
     from stickyproxy.proxy.exchange import Exchange
     from stickyproxy.upstream.pools import PoolSet
@@ -43,6 +44,7 @@ class Plan:
         "auto_host",
         "budget",
         "cluster",
+        "counted",
         "extras",
         "grpc_web",
         "hash",
@@ -53,6 +55,7 @@ class Plan:
         "retry",
         "rewrites",
         "target",
+        "timeout_said",
         "websocket",
     )
 
@@ -76,6 +79,8 @@ class Plan:
         self.auto_host = target.auto_host_rewrite
         self.rewrites = target.rewrite is not None or target.regex_rewrite is not None
         self.idle = idle
+        self.counted: RouteStats | None = None  # until its first request
+        self.timeout_said = format_timeout(target.timeout or 0.0)
         self.grpc_web = target.grpc_web
         self.websocket = "websocket" in target.upgrades
         self.retry = rules_of(target.retry, idempotent=target.idempotent)
@@ -171,6 +176,15 @@ class Context:
 
     def plan(self, target: Target) -> Plan:
         return self._plans[id(target)]
+
+    def stats_of(self, plan: Plan, route: Route, path: bytes, grpc: bool) -> MethodStats:
+        """The counters of a request."""
+        method = path.partition(b"?")[0] if b"?" in path else path
+        counted = plan.counted
+        if counted is None:
+            counted = plan.counted = self.metrics.route(route.name)
+        found = counted.methods.get(method if grpc else b"")
+        return found or self.metrics.method(route.name, method, grpc)
 
     def first_plan(self, route: Route) -> Plan:
         """Members of a group share their hash policy (Emissary's rule)."""

@@ -26,33 +26,38 @@ class Due(Protocol):
         ...
 
 
+class Bucket(set[Due]):
+    """Who is due at `end`, or a little before it. Who is not any more, discards itself."""
+
+    __slots__ = ("end",)
+
+    def __init__(self, end: float) -> None:
+        super().__init__()
+        self.end = end
+
+
 class Deadlines:
     """`run` belongs in the worker's upstream nursery."""
 
     def __init__(self) -> None:
-        self._buckets: dict[float, set[Due]] = {}
+        self._buckets: dict[float, Bucket] = {}
         self._order: list[float] = []
         self._sleep: trio.CancelScope | None = None
 
-    def add(self, when: float, who: Due, now: float) -> float:
-        """Returns the bucket, to be handed to `discard`. Times as `trio.current_time`."""
+    def add(self, when: float, who: Due, now: float) -> Bucket:
+        """Times as `trio.current_time`."""
         width = FINE if when - now < COARSE_BEYOND else COARSE
-        count = math.ceil(when / width)
-        count += count * width < when  # the product may be rounded to just before it
-        end = count * width
+        end = math.ceil(when / width) * width
+        if end < when:  # the product may be rounded to just before it
+            end += width
         bucket = self._buckets.get(end)
         if bucket is None:
-            bucket = self._buckets[end] = set()
+            bucket = self._buckets[end] = Bucket(end)
             heapq.heappush(self._order, end)
             if self._sleep is not None and end < self._sleep.deadline:
                 self._sleep.deadline = end
         bucket.add(who)
-        return end
-
-    def discard(self, bucket: float, who: Due) -> None:
-        found = self._buckets.get(bucket)
-        if found is not None:
-            found.discard(who)
+        return bucket
 
     async def run(self) -> None:
         while True:

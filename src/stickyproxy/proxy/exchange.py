@@ -19,7 +19,7 @@ from stickyproxy.events import HeadReceived
 from stickyproxy.metrics import MethodStats
 from stickyproxy.model import Cluster, Connection, Endpoint, Route
 from stickyproxy.policy.balance import choose_target
-from stickyproxy.policy.grpc import is_grpc_type, parse_timeout
+from stickyproxy.policy.grpc import CONTENT_TYPE, is_grpc_type, parse_timeout
 from stickyproxy.policy.hashing import NO_KEY, Key, hash_of
 from stickyproxy.policy.headers import client_of
 from stickyproxy.policy.paths import may_have_dots
@@ -41,6 +41,9 @@ from stickyproxy.upstream.waiter import Waiter
 from stickyproxy.wire.stream import Stream
 
 _NOWHERE: Iterator[Endpoint] = iter(())
+_CANCEL = int(H2Code.CANCEL)
+_NO_ERROR = int(H2Code.NO_ERROR)
+_INTERNAL_ERROR = int(H2Code.INTERNAL_ERROR)
 
 
 class Exchange:
@@ -99,7 +102,7 @@ class Exchange:
         self.started = self._still_since = context.now()
         self.started_wall = time.time()
         content_type = head.fields.get(b"content-type")
-        self.grpc = is_grpc_type(content_type)
+        self.grpc = content_type == CONTENT_TYPE or is_grpc_type(content_type)
         self.web: WebStream | None = None
         if not self.grpc and content_type is not None:
             self.web = web_stream(downstream, head, content_type)
@@ -126,8 +129,7 @@ class Exchange:
         self.attempts = 0
         self.at_home = False
         self.request_id = b""
-        asked = head.fields.get(b"content-type")
-        self.response = Response(downstream, grpc=self.grpc, content_type=asked)
+        self.response = Response(downstream, grpc=self.grpc, content_type=content_type)
         self.context = context
         self.waiter: Waiter | None = None
         self.tunnel: Tunnel | None = None
@@ -137,7 +139,7 @@ class Exchange:
         self.deadline: Deadline | None = None
         self.moved = False
         self.slow_body: SlowBody | None = None
-        self.reset_code: int = H2Code.CANCEL
+        self.reset_code = _CANCEL
 
     def serve(self) -> Coroutine[Any, Any, None] | None:
         """As far as it goes without waiting. What is returned is to be run as the stream's task.
@@ -224,8 +226,8 @@ class Exchange:
             raise _refused(ErrorKind.NO_ROUTE, "no route matches this host, path and method")
         context = self.context
         plan = self.plan = self._choose(route)
-        self.stats = context.metrics.method(route.name, _without_query(self.head), self.grpc)
-        self.stats.started()
+        stats = self.stats = context.stats_of(plan, route, self.head.fields[b":path"], self.grpc)
+        stats.requests += 1
         if self.tunnel is not None and not self.tunnel.admitted(plan):
             return None
         if plan.extras is not None and plan.extras.served(self, plan, context):
@@ -418,13 +420,8 @@ class Exchange:
         if self.begun is not None:
             self.begun.close(self.reset_code)
         done = self.downstream.local_done
-        self.downstream.close(H2Code.NO_ERROR if done else H2Code.INTERNAL_ERROR)
+        self.downstream.close(_NO_ERROR if done else _INTERNAL_ERROR)
         self.context.ended(self)
-
-
-def _without_query(head: HeadReceived) -> bytes:
-    path = head.fields[b":path"]
-    return path.partition(b"?")[0] if b"?" in path else path
 
 
 def _refused(kind: ErrorKind, detail: str) -> ProxyError:

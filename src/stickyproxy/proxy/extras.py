@@ -103,8 +103,14 @@ def settle_path(exchange: Exchange) -> None:
 def forget_request_id(exchange: Exchange) -> None:
     """A stranger's: before routes, sessions and the log see it."""
     head = exchange.head
-    head.headers = without_request_id(head.headers)
-    head.fields = dict(head.headers)
+    fields = dict(head.fields)  # of a dict: a third of what it costs of a list
+    forgotten = fields.pop(b"x-request-id")
+    if len(fields) + 1 == len(head.headers):  # nothing stands twice
+        head.headers = head.headers.copy()
+        head.headers.remove((b"x-request-id", forgotten))
+    else:
+        head.headers = without_request_id(head.headers)
+    head.fields = fields
 
 
 def stopped_at(gate: Gate, exchange: Exchange) -> bool:

@@ -228,7 +228,7 @@ class Hedge:
         pool = self._pool = context.pools.pool(self._cluster, endpoint, exchange.client)
         if context.health.suspected:
             context.health.trying(self._cluster.name, endpoint, trio.current_time())
-        head = request_headers(exchange, plan, endpoint)
+        head = request_headers(exchange, plan, endpoint, exchange.context.now())
         stream = pool.open_now(head, exchange.head.end_stream, avoid)
         while stream is None:
             stream = await wait_for(exchange, plan, endpoint, pool, avoid)

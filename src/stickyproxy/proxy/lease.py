@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stickyproxy.health.outcome import Outcome
+from stickyproxy.health.outcome import NEUTRAL, SUCCESS, Outcome
 from stickyproxy.policy.headers import join_cookies
 from stickyproxy.policy.retry import with_previous
 from stickyproxy.policy.routes import rewrite_path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stickyproxy.wire.stream import Stream
 
 
-def request_headers(exchange: Exchange, plan: Plan, endpoint: Endpoint) -> Headers:
+def request_headers(exchange: Exchange, plan: Plan, endpoint: Endpoint, now: float) -> Headers:
     """The head for `endpoint`, made for each attempt: less of the deadline is left."""
     route, fields, tries = exchange.route, exchange.head.fields, exchange.tries
     path = fields[b":path"]
@@ -27,13 +27,17 @@ def request_headers(exchange: Exchange, plan: Plan, endpoint: Endpoint) -> Heade
         path = rewrite_path(plan.target, route.match, path)
     if not exchange.request_id and b"x-request-id" not in fields:
         exchange.request_id = b"%032x" % exchange.context.rng.getrandbits(128)
-    deadline = exchange.deadline if exchange.grpc else None
+    deadline, left = exchange.deadline if exchange.grpc else None, None
+    if deadline is not None:
+        # Made in the step in which it began, as mostly, it has all of the route's time.
+        fresh = now + (plan.target.timeout or 0.0) == deadline.when
+        left = plan.timeout_said if fresh else deadline.time_left(now)
     headers = plan.headers.request(
         exchange.head.headers,
         exchange.client,
         path=path,
         authority=endpoint.host.encode() or None if plan.auto_host else None,
-        grpc_timeout=None if deadline is None else deadline.time_left(exchange.context.now()),
+        grpc_timeout=left,
         request_id=exchange.request_id,
         fields=fields,
     )
@@ -59,25 +63,28 @@ async def wait_for(
             raise waiter.error
         if exchange.tunnel is not None:
             exchange.tunnel.check(waiter.link)
-        headers = request_headers(exchange, plan, endpoint)
+        headers = request_headers(exchange, plan, endpoint, exchange.context.now())
         return pool.open_reserved(waiter, headers, exchange.head.end_stream)
     finally:
         exchange.waiter = None
         pool.leave(waiter)
 
 
-def tell(
+def tell(  # noqa: PLR0917 - by position: keywords cost on this path
     context: Context,
     cluster: Cluster,
     endpoint: Endpoint,
     outcome: Outcome,
     stats: EndpointStats | None,
+    now: float | None = None,
 ) -> None:
     """What an attempt said about its endpoint, once for each. `stats` None: it had no stream."""
-    context.health.outcome(cluster.spec.name, endpoint, outcome, context.now())
+    context.health.outcome(
+        cluster.spec.name, endpoint, outcome, context.now() if now is None else now
+    )
     if stats is None:
         return
-    if outcome is Outcome.SUCCESS:
+    if outcome is SUCCESS:
         stats.rq_success += 1
-    elif outcome is not Outcome.NEUTRAL:
+    elif outcome is not NEUTRAL:
         stats.rq_error += 1

@@ -28,45 +28,55 @@ class Reporter:
     def ended(self, exchange: Exchange) -> None:
         """An exchange is over; `_finish` calls this, so it must not raise."""
         seconds = exchange.context.now() - exchange.started
-        grpc_status = grpc_status_of(exchange)
-        self._count(exchange, seconds, grpc_status)
+        grpc_status = exchange.response.grpc_status  # None for all that is not gRPC
+        if grpc_status is None:
+            grpc_status = grpc_status_of(exchange)
+        session = exchange.session
+        self._count(exchange, seconds, grpc_status, session)
         if self._write is not None:
-            self._write(_record(exchange, seconds, grpc_status))
+            self._write(_record(exchange, seconds, grpc_status, session))
             self._metrics.process.access_log_lines_total += 1
 
-    def _count(self, exchange: Exchange, seconds: float, grpc_status: int | None) -> None:
+    def _count(
+        self, exchange: Exchange, seconds: float, grpc_status: int | None, session: tuple[str, str]
+    ) -> None:
         metrics = self._metrics
         metrics.process.downstream_streams -= 1
         method = exchange.stats
         if method is None:  # it ended before a route was found
             method = metrics.method(NO_ROUTE, b"", exchange.grpc)
             method.started()
-        first = exchange.response.first_byte
+        response, sent = exchange.response, exchange.upload.messages
+        first, got = response.first_byte, response.messages
         place = method.finished(
             grpc_status,
-            exchange.response.status,
+            response.status,
             seconds,
-            exchange.upload.messages.count if exchange.upload.messages is not None else 0,
-            exchange.response.messages.count if exchange.response.messages is not None else 0,
+            0 if sent is None else sent.count,
+            0 if got is None else got.count,
             None if first is None else first - exchange.started,
         )
-        source, result = exchange.session
-        if source:
-            method.route.looked_up(source, result)
+        if session[0]:
+            method.route.looked_up(session)
         if exchange.cluster is not None:
             self._count_upstream(exchange, exchange.cluster, place)
         if exchange.tunnel is not None and exchange.tunnel.accepted.is_set():
             metrics.websocket_closed(exchange.tunnel.close_code)
 
     def _count_upstream(self, exchange: Exchange, to: Cluster, place: int) -> None:
-        cluster = self._metrics.cluster(to.spec.name)
-        self._count_repin(exchange, to)
-        attempts = exchange.attempts
+        name, metrics = to.spec.name, self._metrics
+        cluster = metrics.clusters.get(name) or metrics.cluster(name)
+        if not exchange.at_home:
+            self._count_repin(exchange, to)
+        attempts, endpoint = exchange.attempts, exchange.endpoint
         cluster.upstream_rq_total += attempts
         if exchange.response.first_byte is not None:
             cluster.responded(exchange.response.status)
-            if exchange.endpoint is not None:
-                self._metrics.answered(to.spec.name, exchange.endpoint.key, place)
+            if endpoint is not None:
+                times = metrics.first_bytes.get((name, endpoint.key))
+                if times is None:
+                    times = metrics.answers_of(name, endpoint.key)
+                times.counts[place] += 1
         if attempts > 1:
             _count_retries(exchange, cluster, attempts - 1)
         if exchange.error is not None:
@@ -88,7 +98,7 @@ class Reporter:
         endpoint = exchange.endpoint
         if endpoint is None or exchange.upstream is None:
             return
-        if not exchange.at_home and cluster.table is not None and exchange.key.hash is not None:
+        if cluster.table is not None and exchange.key.hash is not None:
             home = cluster.endpoints[cluster.table.lookup(exchange.key.hash)].key
             if home != endpoint.key:
                 self._metrics.repinned(_why_not(cluster, home))
@@ -143,7 +153,9 @@ def _told_by_reset(error: ProxyError, *, answered: bool) -> GrpcStatus:
     return GrpcStatus.INTERNAL  # an answer that broke off amid a message
 
 
-def _record(exchange: Exchange, seconds: float, grpc_status: int | None) -> Record:
+def _record(
+    exchange: Exchange, seconds: float, grpc_status: int | None, session: tuple[str, str]
+) -> Record:
     connection, response, upload = exchange.connection, exchange.response, exchange.upload
     protocol = exchange.downstream.link.codec.protocol
     record = Record(exchange.started_wall, protocol, connection.peer, connection.tls_version)
@@ -159,10 +171,8 @@ def _record(exchange: Exchange, seconds: float, grpc_status: int | None) -> Reco
     if exchange.endpoint is not None:
         record.upstream_host = exchange.endpoint.key
         record.pod = exchange.endpoint.pod or ""
-    source, result = exchange.session
-    if source:
-        record.session_source = source
-        record.session_result = result
+    if session[0]:
+        record.session_source, record.session_result = session
         record.session_hash = exchange.key.hash
     record.attempts = exchange.attempts
     record.grpc_status = grpc_status

@@ -69,6 +69,15 @@ class Upload:
         while not self.ended and (event := self._downstream.receive_nowait()) is not None:
             self._keep(event)
 
+    @property
+    def only(self) -> bytes:
+        """The body of a complete request that is one part; b"" for any other."""
+        if self.ended and self.whole and len(self._kept) == 1:
+            part = self._kept[0]
+            if type(part) is DataReceived:
+                return part.data
+        return b""
+
     def send_now(self, upstream: Stream) -> bool:
         """Send a complete body if it fits at once: no second task for a unary call."""
         if not self.ended or not self.whole or not upstream.can_send(self.received):
@@ -156,13 +165,16 @@ class Upload:
         if self.mirror is not None:
             self.mirror.feed(part)
         if self.whole:
-            self._retain(part)
+            if self._kept:
+                self._retain(part)
+            else:
+                self._kept.append(part)
         return part
 
     def _retain(self, part: Part) -> None:
         """What was handed on stays as it was: a replay begins with the first byte."""
         kept = self._kept
-        whole = joined(kept[-1], part) if kept else None
+        whole = joined(kept[-1], part)
         if whole is not None:
             kept[-1] = whole
         else:

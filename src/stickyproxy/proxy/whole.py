@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stickyproxy.events import DataReceived, HeadReceived, TrailersReceived
-from stickyproxy.health.outcome import Outcome
+from stickyproxy.health.outcome import NEUTRAL
 from stickyproxy.proxy.attempts import leave, outcome_of
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ def relay_whole(exchange: Exchange, plan: Plan, cluster: Cluster, upstream: Stre
     turned = plan.answers.of(head.headers)
     if turned.foreign and exchange.grpc:
         return False
-    outcome, exchange.begun = Outcome.NEUTRAL, None
+    outcome, exchange.begun = NEUTRAL, None
+    now, set_cookie = exchange.context.now(), exchange.key.set_cookie
     try:
-        now, set_cookie = exchange.context.now(), exchange.key.set_cookie
         exchange.response.relay_whole(turned, parts, trailers, set_cookie, now)
         outcome = outcome_of(exchange)
     finally:
-        leave(exchange, cluster, pool, upstream, outcome)
+        leave(exchange, cluster, pool, upstream, outcome, now)
     return True

@@ -154,6 +154,7 @@ class Settling:
     def _begin(self, link: Link) -> None:
         self._told = self._ready = True
         self._last, self.scope.deadline = -math.inf, math.inf
+        link.tells(self._pool.changed)
         self._pool.dialled(link)
 
     def _answered(self, link: Link, heard: bool) -> None:

@@ -47,7 +47,6 @@ STOPPED = 2
 """Streams on each link of a long lossy path from which on another is wanted: how many one loss may stop."""
 CALM_AFTER = 0.5
 """Seconds without a new stream. Rousing the sweep takes a turn of the loop, so not for each call."""
-
 FEW = 16
 """Links of HTTP/1.1 up to which they are looked at as often as those of HTTP/2: for 1 % of a core."""
 
@@ -89,8 +88,7 @@ class EndpointPool:
         """Those that serve in its place, one for each client, where the endpoint is told of clients."""
         self.links: list[Link] = []
         self.dialling = 0
-        self.retired = False
-        self.was_silent = False
+        self.retired = self.was_silent = False
         """Its links were suspect when they ended, or still are: it never went away, as far as we know."""
         self.sessions = True
         """Whether its requests belong to it (`poolplan.Census`)."""
@@ -113,17 +111,13 @@ class EndpointPool:
         self._spares = spares if multiplexed else 0
         self._pressed = False
         self._dial_began = 0.0
-        self._rq_total = 0
-        self._busy_at = -math.inf
-        self._nursery = nursery
-        self._dial = dial
+        self._rq_total, self._busy_at = 0, -math.inf
+        self._nursery, self._dial = nursery, dial
         self._multiplexed = multiplexed
-        self.stats = stats
-        self._cluster = cluster
+        self.stats, self._cluster = stats, cluster
         self._most_links = max(1, MAX_LINKS // workers)
         self._most_waiters = max(1, MAX_WAITERS // workers)
-        self._heard = heard
-        self._bug = bug
+        self._heard, self._bug = heard, bug
 
     # --- what an Exchange asks ---
 
@@ -147,11 +141,18 @@ class EndpointPool:
         )
 
     def open_now(
-        self, headers: Headers, end_stream: bool, avoid: Link | None = None, *, once: bool = False
+        self,
+        headers: Headers,
+        end_stream: bool,
+        avoid: Link | None = None,
+        *,
+        once: bool = False,
+        body: bytes = b"",
     ) -> Stream | None:
         """A stream on a link with a free slot, at once; None when there is none but on `avoid`.
 
-        `once`: what goes on it may not be sent twice.
+        `once`: what goes on it may not be sent twice. `body` as with `Link.open_stream`, where a link
+        is at its best.
         """
         if self._waiters or (self.circuit is not None and self.circuit.full()):
             return None
@@ -161,7 +162,7 @@ class EndpointPool:
             return self._open_spread(headers, end_stream, avoid)
         for link in self.vigil.fit:
             if link is not avoid and self._free(link) > 0:
-                return link.open_stream(headers, end_stream)
+                return link.open_stream(headers, end_stream, body)
         return self._open_pressed(headers, end_stream, avoid)
 
     def _open_spread(self, headers: Headers, end_stream: bool, avoid: Link | None) -> Stream | None:
@@ -330,11 +331,9 @@ class EndpointPool:
         return link.codec.capacity() - reserved if reserved else link.codec.capacity()
 
     def _unreserve(self, link: Link) -> None:
-        left = self._reserved.get(link, 0) - 1
+        left = self._reserved.pop(link, 0) - 1
         if left > 0:
             self._reserved[link] = left
-        else:
-            self._reserved.pop(link, None)
 
     def _idle_and_closing(self, link: Link) -> bool:
         done = link.codec.closing or self.retired or link.draining

@@ -31,10 +31,6 @@ class Beginnings:
         self._fresh: list[tuple[Stream, HeadReceived]] = []
         self._waiting: list[Stream] = []
 
-    @property
-    def open(self) -> bool:
-        return self._serve is not None and self.nursery is not None
-
     def accept(self, stream: Stream, head: HeadReceived) -> None:
         self._fresh.append((stream, head))
 

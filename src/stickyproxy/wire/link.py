@@ -72,7 +72,9 @@ class Link(Outbound):
         self.first_bytes = b""
         self.goaway: GoawayReceived | None = None
         self.over = False
-        self.idle_since: float = trio.current_time()
+        self.now = trio.lowlevel.current_clock().current_time
+        """As `trio.current_time`, without looking for the clock of this run each time."""
+        self.idle_since: float = self.now()
         self.beginnings = Beginnings(serve)
         self._changed = changed
         self._hung_up = hung_up
@@ -139,6 +141,10 @@ class Link(Outbound):
                 await linger(self.transport)
         self._write_scope.cancel()
 
+    def tells(self, changed: Callable[[Link], None]) -> None:
+        """From now on `changed` hears."""
+        self._changed = changed
+
     def _end(self) -> None:
         """Sync, and again harmless: no stream outlives its link."""
         self.over = True
@@ -191,7 +197,7 @@ class Link(Outbound):
         if not self.first_bytes:
             self.first_bytes = data[:16]
         if self.pulse is not None:
-            self.pulse.heard = trio.current_time()
+            self.pulse.heard = self.now()
         events = self.codec.feed(data)
         if self.codec.passed:
             self._push_on()
@@ -254,7 +260,7 @@ class Link(Outbound):
         stream.deliver(event)
 
     def _accept(self, head: HeadReceived) -> None:
-        if self.over or not self.beginnings.open:
+        if self.over or self.codec.client or self.beginnings.nursery is None:
             return
         self.requests += 1
         stream = self.streams[head.stream_id] = Stream(self, head.stream_id)
@@ -318,13 +324,21 @@ class Link(Outbound):
 
     # --- streams ---
 
-    def open_stream(self, headers: Headers, end_stream: bool) -> Stream:
-        """Client role, only with capacity."""
-        stream_id = self.codec.open_stream(headers, end_stream)
+    def open_stream(self, headers: Headers, end_stream: bool, body: bytes = b"") -> Stream:
+        """Client role, only with capacity. `body` is all of it, and goes along if there is room for it
+
+        now: then the stream is `local_done`. If not, none of it is sent.
+        """
+        codec, size = self.codec, len(body)
+        stream_id = codec.open_stream(headers, end_stream)
         stream = self.streams[stream_id] = Stream(self, stream_id)
         stream.local_done = end_stream
+        if size and self.uncrowded(size) and codec.window(stream_id) >= size:
+            codec.send_data(stream_id, body, end_stream=True)
+            stream.local_done = True
+            self.room -= size
         if self.pulse is not None:
-            self.pulse.begin(stream, complete=end_stream)
+            self.pulse.begin(stream, complete=stream.local_done)
         self.flush()
         return stream
 
@@ -337,19 +351,20 @@ class Link(Outbound):
     def release(self, stream: Stream, code: int) -> None:
         if self.streams.pop(stream.stream_id, None) is None:
             return
-        if self.pulse is not None:
+        if self.pulse is not None and not stream.headed:
             self.pulse.forget(stream)
         unfinished = not (stream.local_done and stream.remote_done)
         if unfinished:
             self._torn |= not stream.local_done and self.codec.protocol == "HTTP/1.0"
             self.codec.reset(stream.stream_id, code)
         if not self.streams:
-            self.idle_since = trio.current_time()
+            self.idle_since = self.now()
         if unfinished or self.codec.buffered or self.codec.closing:
             self.flush()  # the reset, the next request, or the writer's look whether all is done
         if self._reader is not None:
             self._wake_reader()
-        self._tell()
+        if self._changed is not None:
+            self._changed(self)
 
     # --- drain and time ---
 

@@ -30,10 +30,21 @@ class Pulse:
     how long each head took. `roused` is called when a stream begins while nobody looks (`watched`).
     """
 
-    __slots__ = ("answered", "asked", "heard", "pong", "proof", "roused", "waiting", "watched")
+    __slots__ = (
+        "_now",
+        "answered",
+        "asked",
+        "heard",
+        "pong",
+        "proof",
+        "roused",
+        "waiting",
+        "watched",
+    )
 
     def __init__(self, answered: Callable[[float], None], roused: Callable[[], None]) -> None:
-        self.heard = self.proof = trio.current_time()
+        self._now = trio.lowlevel.current_clock().current_time
+        self.heard = self.proof = self._now()
         self.waiting: dict[Stream, float] = {}
         self.answered = answered
         self.roused = roused
@@ -45,14 +56,14 @@ class Pulse:
     def begin(self, stream: Stream, *, complete: bool) -> None:
         """It was opened, with the whole of its request or not."""
         if complete:
-            self.waiting[stream] = trio.current_time()
+            self.waiting[stream] = self._now()
         if not self.watched:
             self.watched = True
             self.roused()
 
     def await_head(self, stream: Stream) -> None:
         """The request of `stream` is complete."""
-        self.waiting[stream] = trio.current_time()
+        self.waiting[stream] = self._now()
 
     def head(self, stream: Stream) -> None:
         self.proof = self.heard

@@ -54,16 +54,17 @@ class Stream:
     `on_doubt` is told, at most once and never after the response's head, when the link that the
     stream is on has become suspect: who may send the request twice may do so elsewhere now. `headed`:
     the response's head is here. `at`: bytes that the link had given to its socket before this stream.
+    `error` is why the peer or the link ended it.
     """
 
     __slots__ = (
-        "_error",
         "_inbox",
         "_interrupted",
         "_read",
         "_receiver",
         "_sender",
         "at",
+        "error",
         "headed",
         "link",
         "local_done",
@@ -90,14 +91,14 @@ class Stream:
         self._read = 0
         self._receiver: trio.lowlevel.Task | None = None
         self._sender: trio.lowlevel.Task | None = None
-        self._error: ProxyError | None = None
+        self.error: ProxyError | None = None
         self._interrupted: ProxyError | None = None
 
     def take_over(self, other: Stream) -> None:
         """Be the link's stream in the place of `other`, on which nobody waits and nothing was sent."""
         self.local_done, self.remote_done = other.local_done, other.remote_done
         self._inbox, self._read = other._inbox, other._read
-        self._error, self._interrupted = other._error, other._interrupted
+        self.error, self._interrupted = other.error, other._interrupted
         if self.stream_id in self.link.streams:
             self.link.streams[self.stream_id] = self
 
@@ -126,7 +127,9 @@ class Stream:
     def deliver(self, event: Received) -> None:
         """From the link's reader. Never waits: credit bounds what can lie here."""
         inbox = self._inbox
-        if inbox:  # nobody waits, so it may as well lie there with what came before
+        if (
+            inbox and type(event) is DataReceived
+        ):  # nobody waits: it may lie there with what came before
             whole = joined(inbox[-1], event)
             if whole is not None:
                 inbox[-1] = whole
@@ -134,7 +137,7 @@ class Stream:
         inbox.append(event)
         if self._receiver is not None:
             self._wake_receiver()
-        elif self.starter is not None and len(self._inbox) == 1:
+        elif self.starter is not None and len(inbox) == 1:
             self.link.beginnings.when_read(self)
 
     def tell(self, event: Received) -> None:
@@ -155,8 +158,8 @@ class Stream:
                 del inbox[:at]
                 self._read = 0
             return event
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         return None
 
     async def receive(self) -> Received:
@@ -175,8 +178,8 @@ class Stream:
                 raise self._interrupted
             if self._inbox:
                 return
-            if self._error is not None:
-                raise self._error
+            if self.error is not None:
+                raise self.error
             self._receiver = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._leave_receiving)
 
@@ -228,8 +231,8 @@ class Stream:
     # --- sending ---
 
     def send_headers(self, headers: Headers, end_stream: bool) -> None:
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         link = self.link
         link.codec.send_headers(self.stream_id, headers, end_stream)
         if end_stream:
@@ -238,8 +241,8 @@ class Stream:
 
     def send_whole(self, headers: Headers, parts: list[bytes], trailers: Headers | None) -> None:
         """A head, a body for which there is room, and the end, by trailers or without."""
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         link = self.link
         link.codec.send_whole(self.stream_id, headers, parts, trailers)
         self._all_said()
@@ -263,8 +266,8 @@ class Stream:
         return link.uncrowded(amount) and link.codec.window(self.stream_id) >= amount
 
     def send_data_nowait(self, data: bytes, end_stream: bool) -> None:
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         link = self.link
         link.codec.send_data(self.stream_id, data, end_stream)
         if end_stream:
@@ -324,15 +327,11 @@ class Stream:
 
     # --- ending ---
 
-    @property
-    def error(self) -> ProxyError | None:
-        return self._error
-
     def fail(self, error: ProxyError) -> None:
         """The peer or the link ended it. Told once; the first reason stays."""
-        if self._error is not None:
+        if self.error is not None:
             return
-        self._error = error
+        self.error = error
         self._wake_receiver()
         self.link.leave_turns(self)
         self.wake_sender()
@@ -358,8 +357,8 @@ class Stream:
         self.link.release(self, code)
 
     def _check(self) -> None:
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
 
     def _check_waiting(self) -> None:
         if self._interrupted is not None:
