@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -148,6 +149,33 @@ def test_clients_without_a_certificate_find_no_way_in(
         assert securely(port, "b.example").status == 200
         assert securely(port, "a.example", name="b.example").status == 421, "by the other's door"
         assert securely(port, "b.example", name="a.example", by=known).status == 200
+
+
+def test_a_client_that_says_much_at_once_still_reads_that_a_certificate_is_required(
+    config: Path, backend: EchoBackend
+) -> None:
+    asking = document("TLSContext", "a-context", "ca_secret: ca\ncert_required: true\n")
+    config.write_text(
+        to(backend)
+        + tls_secret("a", "a.example")
+        + secret("ca", ca_crt=ca_pem())
+        + asking
+        + host("a", "a.example")
+    )
+    with (
+        running_proxy(str(config)) as proxy,
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=30) as plain,
+        context().wrap_socket(plain, server_hostname="a.example") as client,
+        pytest.raises(ssl.SSLError, match=r"(?i)certificate.required"),
+    ):
+        say_and_read(client, bytes(4_000_000))
+
+
+def say_and_read(client: ssl.SSLSocket, data: bytes) -> None:
+    """What was said may be lost: what was answered may not."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        client.sendall(data)
+    client.recv(1)
 
 
 def test_a_new_certificate_is_shown_to_new_connections_and_harms_no_old_one(

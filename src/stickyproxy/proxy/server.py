@@ -18,6 +18,7 @@ from stickyproxy.wire.certificates import Certificates
 from stickyproxy.wire.codecs import Codecs
 from stickyproxy.wire.conduct import FIRST_BYTE, Conduct
 from stickyproxy.wire.direct import FIRST_READ
+from stickyproxy.wire.farewell import linger
 from stickyproxy.wire.hello import TLS_HANDSHAKE, UNRECOGNIZED_NAME, Replayed, read_hello
 from stickyproxy.wire.link import Link
 from stickyproxy.wire.proxy_protocol import TIMEOUT, ProxyHeaderError, announced
@@ -222,6 +223,7 @@ async def _tell_why(secured: trio.SSLStream[trio.abc.Stream], stream: trio.abc.S
     if alert:
         with trio.move_on_after(ALERT_TIMEOUT):
             await stream.send_all(alert)
+        await linger(stream)  # who has said much by now (TLS 1.3) would else get a reset in its place
 
 
 async def _first_bytes(stream: trio.abc.Stream, within: float) -> bytes:
