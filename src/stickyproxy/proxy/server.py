@@ -223,7 +223,9 @@ async def _tell_why(secured: trio.SSLStream[trio.abc.Stream], stream: trio.abc.S
     if alert:
         with trio.move_on_after(ALERT_TIMEOUT):
             await stream.send_all(alert)
-        await linger(stream)  # who has said much by now (TLS 1.3) would else get a reset in its place
+        await linger(
+            stream
+        )  # who has said much by now (TLS 1.3) would else get a reset in its place
 
 
 async def _first_bytes(stream: trio.abc.Stream, within: float) -> bytes:

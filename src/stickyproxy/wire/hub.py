@@ -129,9 +129,7 @@ class Hub:
     async def write(self) -> None:
         """For ever, as a task: what was marked by others than readers."""
         while True:
-            if (
-                not self._marked
-            ):  # before its first turn, or by who wrote: nobody was there to be woken
+            if not self._marked:  # as there may be before its first turn, or by who wrote
                 self._flusher = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(self._leave)
             await trio.lowlevel.checkpoint()  # what is said in one turn travels together
