@@ -495,6 +495,25 @@ def test_early_answer_lets_a_request_finish_that_is_here_already() -> None:
     assert head(codec.feed(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")).stream_id == 3
 
 
+@pytest.mark.parametrize(
+    ("framing", "first"),
+    [(b"Content-Length: 25", b"x" * 5), (b"Transfer-Encoding: chunked", b"5\r\nxxxxx\r\n")],
+)
+def test_answer_before_the_end_that_closes_says_so(framing: bytes, first: bytes) -> None:
+    """Else a client whose last octets are on their way takes the connection for its next request."""
+    codec = server()
+    codec.feed(b"POST / HTTP/1.1\r\n" + HOST + framing + b"\r\n\r\n" + first)
+    assert b"\r\nConnection: close\r\n" in respond(codec, 1, [(b":status", b"403")], b"no")
+    assert codec.closing
+
+
+def test_answer_to_a_whole_request_leaves_the_connection() -> None:
+    codec = server()
+    codec.feed(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\nxxxxx")
+    assert b"close" not in respond(codec, 1, [(b":status", b"403")], b"no")
+    assert not codec.closing
+
+
 def test_early_answer_to_a_request_still_coming_ends_the_connection() -> None:
     codec = server(SMALL)
     codec.feed(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 25\r\n\r\n" + b"x" * 5)

@@ -87,7 +87,9 @@ class Http1Codec(Receiver):
 
     def _send_response(self, status: int, headers: Headers, *, end_stream: bool) -> None:
         self._head_sent = True
-        self._closing |= self._last_response
+        # Who answers before the request's end closes unless that comes meanwhile: the client should know,
+        # or it sends its next request here and meets the end (RFC 9112 §9.6).
+        self._closing |= self._last_response or (self._starved and self._phase is Phase.BODY)
         self._send_head(status, headers, end_stream=end_stream)
         if end_stream:
             self._end_message([])
