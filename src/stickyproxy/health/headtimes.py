@@ -15,7 +15,7 @@ FIRST_LATE = 0.25
 FACTOR = 1.25
 SLACK = 0.003
 """Seconds. A call a quarter slower than most is late; the slack is a loop's and a scheduler's jitter."""
-SOON = 0.002
+SOON = 0.001
 """Seconds of slack where segments are known to get lost: asking is cheap, and mostly has a reason there."""
 UP = 1.075
 DOWN = 0.975
