@@ -46,6 +46,15 @@ def law_body_and_trailers_cross_both_ways(make: Factory) -> None:
         ]
 
 
+def law_trailers_without_a_field_end_the_stream(make: Factory) -> None:
+    pair = Pair(make)
+    stream = pair.request(REQUEST, end=False)
+    pair.client.send_headers(stream, [], True)
+    pair.run()
+    trailers, nothing = TrailersReceived(stream, []), DataReceived(stream, b"", 0, end_stream=True)
+    assert plain(pair.at_server[-1]) in (plain(trailers), plain(nothing))
+
+
 def law_large_bodies_cross_whole(make: Factory) -> None:
     for length in (None, len(BODY)):
         pair = Pair(make)
