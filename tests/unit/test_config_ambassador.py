@@ -143,7 +143,7 @@ def test_every_field_beyond_routing_has_its_effect() -> None:
     )
     assert target.upgrades == ("websocket",)
     assert found.shadow == Shadow(
-        "every-shadow", "backend-next:8080", 20.0, f"{DATA}/every_field.yaml:90"
+        "every-shadow", "backend-next:8080", 20.0, f"{DATA}/every_field.yaml:91"
     )
     assert (spec.name, spec.tag) == ("every-shop", "canary")
     assert spec.upkeep == Upkeep(
@@ -169,6 +169,7 @@ def test_every_field_beyond_routing_has_its_effect() -> None:
             HealthCheck(ConnectCheck()),
         ),
         outlier_detection=OutlierDetection(consecutive_gateway_failure=3, base_ejection_time=10.0),
+        proxy_protocol="v2",
     )
     (gone,) = route(settings, "every-redirect").targets
     assert gone.redirect == Redirect("www.example.com", "https", path="/new?from=old", code=308)

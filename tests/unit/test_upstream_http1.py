@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from stickyproxy.errors import ErrorKind
-from stickyproxy.health.headtimes import LEARNT, RareTimes
+from stickyproxy.health.headtimes import LEARNT, LEAST_RARE, RareTimes
 from stickyproxy.health.linkscore import HOST_PATIENCE
 from stickyproxy.health.poolplan import QUESTION_PAUSE
 from support.clock import on_jumping_clock
@@ -222,6 +222,13 @@ def test_late_is_what_takes_twice_as_long_as_the_slowest_in_two_hundred() -> Non
     assert 0.1 < times.rare < 0.3
     late = [one for one in seen if one > times.late]
     assert len(late) <= len(seen) / 100
+
+
+def test_a_hiccup_of_a_fast_service_is_not_late() -> None:
+    times = RareTimes()
+    for _ in range(500):
+        times.note(0.001)
+    assert times.late == LEAST_RARE
 
 
 def test_a_service_that_gets_slower_is_learnt_in_some_dozen_calls() -> None:

@@ -25,6 +25,9 @@ RARE_UP = 1.5
 RARE_DOWN = 0.998
 """A step up is 200 times a step down, so it rests where one in two hundred is above. That is rough, which
 is enough of a thing that is doubled before it is used."""
+LEAST_RARE = 0.05
+"""Seconds. The question is a request in a backend's log, so no hiccup of a loop or a scheduler may be its
+cause, and a twentieth of a second is still far from hurting anyone."""
 LEAST = 1e-4
 """Seconds: an estimate near nothing could not grow by factors any more."""
 
@@ -62,7 +65,7 @@ class HeadTimes:
 class RareTimes(HeadTimes):
     """Where asking is dear (HTTP/1.1 has no PING): late is what takes twice as long as the slowest in two
 
-    hundred. `rare` in seconds, 0 until enough is known.
+    hundred, and at least `LEAST_RARE`. `rare` in seconds, 0 until enough is known.
     """
 
     __slots__ = ("_longest", "rare")
@@ -83,7 +86,7 @@ class RareTimes(HeadTimes):
 
     @property
     def late(self) -> float:
-        return 2 * self.rare + SLACK if self.rare else FIRST_LATE
+        return max(2 * self.rare, LEAST_RARE) if self.rare else FIRST_LATE
 
     @property
     def soon(self) -> float:
