@@ -151,7 +151,7 @@ CASES = (
     Case(
         "headers",
         "30 fields and 4 KiB a head, half of the fields never repeating",
-        call_figures(None),
+        call_figures(2.0),
         replayed("--heads=heavy"),
         per_call,
         least=1000,

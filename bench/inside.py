@@ -1,6 +1,6 @@
 """What a call costs inside: the proxy's own parts over memory streams, without sockets or the kernel.
 
-    python -m bench.inside [--case real|unary] [--calls 20000] [--rounds 5] [--profile 40]
+    python -m bench.inside [--case real|unary|headers] [--calls 20000] [--rounds 5] [--profile 40]
 
 CPU time of the process less what its clients and backends took, in microseconds a call: the least
 and the median of the rounds. Nothing but the code moves it much, so that it tells 2 % where
@@ -188,10 +188,12 @@ class Client:
 
 def requests(case: str, connection: int, count: int) -> list[bytes]:
     """As `bench.replay` makes them; unary: all alike."""
+    heavy = case == "headers"
     dialect = heads.CORE if connection % 2 else heads.GO
-    writer = heads.Writer(dialect, heads.PASSING)
+    writer = heads.Writer(dialect, heads.HEAVY_PASSING if heavy else heads.PASSING)
     constant = heads.unary_fields(b"/bench.Echo/Call", b"127.0.0.1")
-    wanted = heads.calls(constant, USERS, f"{secrets.token_hex(4)} {connection}")
+    stream = heads.heavy_calls if heavy else heads.calls
+    wanted = stream(constant, USERS, f"{secrets.token_hex(4)} {connection}")
     if case == "unary":
         wanted = itertools.repeat([*constant, (USER.encode(), b"user-1")])
     return framed(writer, itertools.islice(wanted, count), message(BODY))
@@ -344,7 +346,7 @@ def check(metrics: Metrics, clients: list[Client], log: Output, calls: int) -> N
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.inside", description=__doc__)
-    parser.add_argument("--case", choices=("real", "unary"), default="real")
+    parser.add_argument("--case", choices=("real", "unary", "headers"), default="real")
     parser.add_argument("--calls", type=int, default=8000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--profile", type=int, default=0, metavar="N")
