@@ -88,9 +88,8 @@ def test_all_steps_together_are_few_and_small() -> None:
             try:
                 huffman._work_out(state, byte)
             except HuffmanError:
-                assert state[byte] is None
-    steps = [step for state in states for step in state if step is not None]
-    texts = {id(text): sys.getsizeof(text) for _, text in steps}
-    size = sum(map(sys.getsizeof, states)) + sum(map(sys.getsizeof, steps)) + sum(texts.values())
+                assert state[1][byte] is None
+    kept = {id(part): part for state in states for part in (state, *state, *state[0], *state[1])}
+    assert sum(following is not None for state in states for following in state[1]) > 60_000
     assert len(states) == 256
-    assert size < 8 << 20
+    assert sum(map(sys.getsizeof, kept.values())) + sys.getsizeof(huffman._shared) < 8 << 20
