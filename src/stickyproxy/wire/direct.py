@@ -17,6 +17,7 @@ import trio
 
 from stickyproxy.codec.api import Codec, Piece
 from stickyproxy.wire.hub import Hub, Take, Tap
+from stickyproxy.wire.linger import read_apart
 
 FIRST_READ = 4096
 """Until it is known who reads the rest."""
@@ -58,8 +59,9 @@ def flow_of(
 
 
 async def _flow(transport: trio.abc.Stream, size: int, take: Take) -> None:
-    while size:
-        size = take(bytes(await transport.receive_some(size)))
+    with read_apart():
+        while size:
+            size = take(bytes(await transport.receive_some(size)))
 
 
 def fd_of(transport: trio.abc.Stream) -> int:

@@ -5,6 +5,7 @@ one connection in one turn of the loop, as much as five messages cost in all els
 for an epoll of its own, reads whatever is ready and hands it to the links, whose work on it is
 synchronous; what they then have to say leaves before anything else runs. What tasks have to say leaves
 in the next round. A socket that does not take all at once is the business of its link's own writer.
+Who was alone in a look is mostly the next too: that is waited for here, where nobody else is (`wire.linger`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Protocol
 
 import trio
 
+from stickyproxy.wire.linger import LINGER, linger_of_run
 from stickyproxy.wire.waking import wake
 
 Take = Callable[[bytes], int]
@@ -96,6 +98,7 @@ class Hub:
         self._marked: list[Writer] = []
         self._reading = False
         self._flusher: trio.lowlevel.Task | None = None
+        self._linger = linger_of_run()
 
     def begin(self, fd: int, tap: Tap) -> None:
         self._taps[fd] = tap
@@ -118,13 +121,28 @@ class Hub:
         with self._epoll:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
-                self._reading = True
-                for fd, _ in self._epoll.poll(0):
-                    tap = self._taps.get(fd)
-                    if tap is not None:  # an earlier one's data may have ended it
-                        tap.ready()
-                self._reading = False
-                self._write_marked()
+                self._linger.begin()
+                ready = self._epoll.poll(0)
+                while ready:
+                    self._serve(ready)
+                    ready = self._ready_soon() if len(ready) == 1 else []
+
+    def _serve(self, ready: list[tuple[int, int]]) -> None:
+        self._reading = True
+        for fd, _ in ready:
+            tap = self._taps.get(fd)
+            if tap is not None:  # an earlier one's data may have ended it
+                tap.ready()
+        self._reading = False
+        self._write_marked()
+
+    def _ready_soon(self) -> list[tuple[int, int]]:
+        """What is ready in a moment, where trio need not be asked."""
+        if not self._linger.allowed():
+            return []
+        ready = self._epoll.poll(LINGER)
+        self._linger.note(vain=not ready)
+        return ready
 
     async def write(self) -> None:
         """For ever, as a task: what was marked by others than readers."""
