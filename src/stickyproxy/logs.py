@@ -84,17 +84,20 @@ class Output:
     def write(self, line: bytes) -> None:
         """Queue a line (with its newline). Never blocks; over the limit the line is lost."""
         with self._lock:
-            fits = not self._closed and self._size + len(line) <= self._limit
-            if not fits:
-                self.lost += 1
-            else:
-                self._size += len(line)
+            size = self._size + len(line)
+            fits = size <= self._limit and not self._closed
+            if fits:
+                self._size = size
                 self._pending += 1
                 self._lines.append(line)
-            wake, self._idle = fits and self._idle, self._idle and not fits
-        if wake:
+                if not self._idle:
+                    return
+                self._idle = False
+            else:
+                self.lost += 1
+        if fits:
             self._wake.set()
-        if not fits:
+        else:
             self._tell_loss()
 
     def _tell_loss(self) -> None:
