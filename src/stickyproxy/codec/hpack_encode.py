@@ -78,12 +78,15 @@ class Encoder:
             return self._size_updates() + self.encode(headers)
         if type(headers) is Section:
             return self._encode_section(headers)
-        ready, pieces = self._ready, list[bytes]()
+        ready, given_up, pieces = self._ready, self._given_up, list[bytes]()
         for field in headers:
             piece = ready.get(field)
             if piece is None:
                 name, value = field
                 plain, size = _PLAIN.get(name), len(value)
+                if plain is None and name in given_up and field not in self._numbers:
+                    plain = given_up[name]
+                    self._churn[name] = _CHURN
                 if plain and size < 0x7F:  # new each time: written as it is
                     pieces += (plain, _SHORT[size], value)
                     continue
