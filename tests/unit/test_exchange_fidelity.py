@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 
 from stickyproxy.errors import ErrorKind, H2Code
 from stickyproxy.model import Headers
+from stickyproxy.proxy import attempts
+from stickyproxy.proxy.exchange import Exchange
 from support.clock import on_jumping_clock
 from support.house import House, open_house
 from support.peers import Call
@@ -128,6 +132,26 @@ async def test_an_early_answer_ends_the_request_without_an_error(up: str) -> Non
         (report,) = await house.reports()
         assert report.error is None
         assert house.left_behind() == []
+
+
+@on_jumping_clock
+async def test_a_client_lost_in_the_turn_after_a_whole_answer_was_not_lost_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The request's task is still being put away then; nothing of the call is outstanding."""
+    download = attempts._download
+
+    async def download_and_lose_the_client(exchange: Exchange, *rest: Any) -> None:
+        await download(exchange, *rest)
+        trio.lowlevel.current_trio_token().run_sync_soon(exchange.downstream.link.tear)
+
+    monkeypatch.setattr(attempts, "_download", download_and_lose_the_client)
+    async with open_house() as house:
+        call, got = await asked(house, POST, end=False)
+        got.respond([(b":status", b"413")], end=True)
+        (report,) = await house.reports()
+        assert report.error is None
+        await call.peer.until(lambda: call.peer.eof or call.peer.broken)
 
 
 @on_jumping_clock

@@ -12,7 +12,8 @@ from random import Random
 import pytest
 import trio
 
-from stickyproxy.errors import ErrorKind, H2Code
+from stickyproxy.errors import ErrorKind, H2Code, ProxyError, Side
+from stickyproxy.proxy.websocket import SocketResponse
 from stickyproxy.wire.age import AgeLimit
 from support.clock import on_jumping_clock
 from support.house import House, open_house
@@ -341,3 +342,28 @@ async def test_a_backend_that_closes_first_ends_it_well(down: str, up: str) -> N
         tunnel = house.ended[0].tunnel
         assert tunnel is not None
         assert tunnel.close_code == 4000
+
+
+@pytest.mark.parametrize("up", ["http", "h2c"])
+@on_jumping_clock
+async def test_a_client_that_closes_right_after_the_last_close_has_ended_it_well(
+    up: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As libraries do on the answer to their Close; on a busy machine both ends are read in one turn."""
+    end = SocketResponse._end
+
+    def end_and_lose_the_client(response: SocketResponse) -> None:
+        end(response)
+        gone = ProxyError(ErrorKind.CLIENT_GONE, Side.DOWNSTREAM, "the connection was closed")
+        trio.lowlevel.current_trio_token().run_sync_soon(response._downstream.fail, gone)
+
+    monkeypatch.setattr(SocketResponse, "_end", end_and_lose_the_client)
+    async with open_house(plan(up)) as house:
+        moment = await between_frames(house, "h1")
+        assert moment.got is not None
+        moment.call.say(close(1000, MASK), end=True)
+        await moment.got.until(lambda call: close(1000, MASK) in call.body)
+        moment.got.say(close(1000), end=True)
+        if up == "http":
+            moment.got.peer.close()
+        await settled(moment, None)

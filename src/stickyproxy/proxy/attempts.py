@@ -244,6 +244,7 @@ async def _both_ways(exchange: Exchange, plan: Plan, cluster: Cluster, upstream:
         nursery.start_soon(pump_quietly, exchange.upload, upstream, exchange.request_ended)
         try:
             await _download(exchange, plan, cluster, upstream)
+            exchange.answered()
         except (ProxyError, Declined) as error:
             failure = error
         nursery.cancel_scope.cancel()

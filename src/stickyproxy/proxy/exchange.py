@@ -201,7 +201,8 @@ class Exchange:
             self._fail(error)
         except BaseException:  # cancelled, in one task or in both
             detail = "the proxy is shutting down"
-            self._refuse(self.error or ProxyError(ErrorKind.OVERLOAD, Side.INTERNAL, detail))
+            if self.downstream.on_end is not None:  # else it was answered
+                self._refuse(self.error or ProxyError(ErrorKind.OVERLOAD, Side.INTERNAL, detail))
             raise
         finally:
             self._finish()
@@ -375,6 +376,11 @@ class Exchange:
         return policy.kind, "miss" if self.key.hash is None else "hit"
 
     # --- the end ---
+
+    def answered(self) -> None:
+        """All of the answer went on: who leaves while the request's task is put away has missed nothing."""
+        if self.web is None:  # whose last words are yet to be flushed
+            self.downstream.on_end = None
 
     def abort(self, error: ProxyError) -> None:
         """Client gone, or out of time: wake whatever waits. Sync, from any task."""
