@@ -18,6 +18,7 @@ from wsproto.events import (
     Ping,
     Request,
 )
+from wsproto.utilities import RemoteProtocolError
 
 CHUNK = 65_536
 
@@ -31,7 +32,12 @@ async def serve(stream: trio.SocketStream) -> None:
             while data := await stream.receive_some(CHUNK):
                 if closed:
                     continue
-                link.receive_data(data)
+                try:
+                    link.receive_data(data)
+                except (
+                    RemoteProtocolError
+                ):  # no WebSocket at all: `OPTIONS *` may ask whether we live
+                    return
                 told, closed = answers(link)
                 await stream.send_all(told)
                 if closed:

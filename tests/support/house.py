@@ -208,7 +208,8 @@ class House:
         return found
 
     def _left_in_link(self, link: Link) -> list[str]:
-        found = [f"streams {list(link.streams)} in a link"] if link.streams else []
+        streams = set(link.streams.values()) - self._questions()
+        found = [f"{len(streams)} streams in a link"] if streams else []
         if link.pulse is not None and link.pulse.waiting:
             found.append(f"{len(link.pulse.waiting)} heads awaited in a link")
         if link.turns:
@@ -218,6 +219,10 @@ class House:
         if alive and codec.protocol == "HTTP/2" and codec.capacity() not in (0, room):
             found.append(f"capacity {codec.capacity()} of {room}")
         return found
+
+    def _questions(self) -> set[Stream]:
+        """Those by which a pool asks whether a backend of HTTP/1.1 lives: no call's."""
+        return {one.stream for _, pool in self.pools for one in pool.question._open}
 
     @property
     def links(self) -> list[Link]:

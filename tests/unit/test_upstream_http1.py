@@ -13,6 +13,7 @@ from stickyproxy.errors import ErrorKind
 from stickyproxy.health.headtimes import LEARNT, LEAST_RARE, RareTimes
 from stickyproxy.health.linkscore import HOST_PATIENCE
 from stickyproxy.health.poolplan import QUESTION_PAUSE
+from stickyproxy.upstream.asking import AGAIN
 from support.clock import on_jumping_clock
 from support.house import Backend, House, open_house
 from support.peers import Call, Peer
@@ -21,6 +22,9 @@ from support.plan import CLUSTER, GET, Plan
 SLOW = [*GET, (b"x-slow", b"1")]
 ANSWER = [(b":status", b"200"), (b"content-length", b"0")]
 CLOSING = [(b":status", b"501"), (b"content-length", b"0"), (b"connection", b"close")]
+HANGS_UP = [(b"hangs up", b"")]
+"""What it says to `OPTIONS *`: it closes the connection, as for a request that is none."""
+NEVER = [(b"never", b"")]
 SERVICE = 0.01
 NOTICED = 0.25
 """Seconds: twice the slowest, the time a new connection gets, and some looks."""
@@ -44,8 +48,14 @@ async def serve(house: House, backend: Backend, options: list[tuple[bytes, bytes
 async def answer(backend: Backend, got: Call, options: list[tuple[bytes, bytes]]) -> None:
     await trio.sleep(SERVICE)
     await got.peer.until(lambda: not backend.mute)
-    if not got.lost:
-        got.respond(options if got.field(b":path") == b"*" else ANSWER, end=True)
+    if got.lost:
+        return
+    if got.field(b":path") != b"*":
+        got.respond(ANSWER, end=True)
+    elif options == HANGS_UP:
+        got.peer.close()
+    elif options != NEVER:
+        got.respond(options, end=True)
 
 
 async def warm(house: House, options: list[tuple[bytes, bytes]] | None = None) -> Peer:
@@ -55,6 +65,7 @@ async def warm(house: House, options: list[tuple[bytes, bytes]] | None = None) -
         house.nursery.start_soon(serve, house, backend, options or ANSWER)
     for _ in range((LEARNT + 2) * len(house.backends)):
         assert (await client.request(GET, end=True).end()).status == b"200"
+    await trio.sleep(3 * SERVICE)  # for the question that is asked while all is well
     return client
 
 
@@ -134,26 +145,27 @@ async def test_a_backend_that_was_out_of_reach_is_no_newcomer_though_no_connecti
 async def test_slow_answers_are_no_suspicion_as_long_as_the_backend_says_it_lives() -> None:
     async with open_house(Plan(upstream="http", connect_timeout=60)) as house:
         client = await warm(house)
+        before = len(asked(house.backend()))
         calls = [client.request(SLOW, end=True) for _ in range(3)]
         await trio.sleep(5)
         assert not any(call.over for call in calls)
         assert not house.pool.vigil.suspects
         assert not house.pools.doubts
-        assert 1 <= len(asked(house.backend())) <= 5 / QUESTION_PAUSE + 1
+        assert 1 <= len(asked(house.backend())) - before <= 5 / QUESTION_PAUSE + 1
         assert len(house.links) == 4, "what asked is one more, and is asked again"
         for call in calls:
             call.rst(8)
 
 
 @on_jumping_clock
-async def test_a_backend_whose_other_answers_come_is_not_even_asked() -> None:
+async def test_a_backend_whose_other_answers_come_is_asked_no_more_than_once() -> None:
     async with open_house(Plan(upstream="http")) as house:
         client = await warm(house)
         slow = client.request(SLOW, end=True)
         for _ in range(200):
             await client.request(GET, end=True).end()
         assert not slow.over
-        assert asked(house.backend()) == []
+        assert len(asked(house.backend())) == 1, "while all was well"
         slow.rst(8)
 
 
@@ -173,6 +185,91 @@ async def test_any_answer_will_do_also_one_that_ends_its_connection() -> None:
         await house.reports(2 * (LEARNT + 2) + 2)
         await trio.sleep(0.1)
         assert house.left_behind() == []
+
+
+@on_jumping_clock
+async def test_who_hangs_up_on_the_question_lives_as_well() -> None:
+    async with open_house(Plan(endpoints=2, upstream="http")) as house:
+        client = await warm(house, HANGS_UP)
+        slow = [client.request(SLOW, end=True) for _ in range(2)]
+        await trio.sleep(3)
+        backend = first(house)
+        assert len(asked(backend)) >= 2
+        assert not house.pools.doubts
+        assert not house.pool_of(backend).vigil.suspects
+        assert all(error is None for error in house.heard)
+        for call in slow:
+            call.rst(8)
+        await trio.sleep(0.1)
+
+
+@on_jumping_clock
+async def test_silence_means_nothing_of_who_never_answers_the_question() -> None:
+    """It is asked while all is well, and again ten minutes later; nobody waits for it."""
+    async with open_house(Plan(endpoints=2, upstream="http")) as house:
+        client = await warm(house, NEVER)
+        await calls(client, 2 / SERVICE)
+        assert [len(asked(backend)) for backend in house.backends.values()] == [1, 1]
+        slow = [client.request(SLOW, end=True) for _ in range(2)]
+        for _ in range(5):
+            await trio.sleep(1)
+            assert not house.pools.doubts
+        for call in slow:
+            call.rst(8)
+        await calls(client, 20)
+        assert [len(asked(backend)) for backend in house.backends.values()] == [1, 1]
+        await trio.sleep(AGAIN)
+        await calls(client, 20)
+        assert [len(asked(backend)) for backend in house.backends.values()] == [2, 2]
+
+
+@on_jumping_clock
+async def test_who_no_longer_answers_the_question_and_serves_is_not_believed_to_be_silent() -> None:
+    options = list(ANSWER)
+    async with open_house(Plan(endpoints=2, upstream="http")) as house:
+        client = await warm(house, options)
+        options[:] = NEVER
+        slow = [client.request(SLOW, end=True) for _ in range(2)]
+        await house.until(lambda: len(house.pools.doubts) == 2)
+        for backend in house.backends.values():
+            for got in backend.arrived:
+                if got.field(b"x-slow"):
+                    got.respond(ANSWER, end=True)
+        assert all([(await call.end()).status == b"200" for call in slow])
+        await calls(client, 2 / SERVICE)
+        seen = [len(asked(backend)) for backend in house.backends.values()]
+        slow = [client.request(SLOW, end=True) for _ in range(2)]
+        for _ in range(5):
+            await trio.sleep(1)
+            assert not house.pools.doubts
+        assert [len(asked(backend)) for backend in house.backends.values()] == seen
+        for call in slow:
+            call.rst(8)
+        await trio.sleep(0.1)
+
+
+async def calls(client: Peer, number: float) -> None:
+    for _ in range(int(number)):
+        assert (await client.request(GET, end=True).end()).status == b"200"
+
+
+@on_jumping_clock
+async def test_who_was_frozen_and_answers_the_question_a_little_late_is_asked_again() -> None:
+    async with open_house(Plan(endpoints=2, upstream="http")) as house:
+        client = await warm(house)
+        frozen = first(house)
+        for _ in range(3):
+            freeze(frozen)
+            while not house.pools.doubts:
+                client.request(GET, end=True)
+                await trio.sleep(0.01)
+            seen = len(asked(frozen))
+            assert seen
+            await trio.sleep(1)
+            thaw(frozen)
+            await house.until(lambda: not house.pools.doubts)
+            for _ in range(20):
+                await client.request(GET, end=True).end()
 
 
 @on_jumping_clock

@@ -1,12 +1,16 @@
 """What HTTP/1.1 has in the place of a PING: `OPTIONS *`, asked on a connection that is free.
 
 RFC 9110 §9.3.7: it concerns the server and no resource, and is "only useful as a 'ping' or 'no-op' type
-of method". Any answer will do, 404 and 501 included. `max-forwards: 0` (§7.6.2) keeps it from going
-further than the server that is asked.
+of method". Any answer will do, 404 and 501 included, and so does a server that hangs up on it: somebody
+read it. `max-forwards: 0` (§7.6.2) keeps it from going further than the server that is asked.
+
+Its silence means something only where it was answered before. So an endpoint is asked once when all is
+well; who answers requests and not this is asked again ten minutes later, and judged by TCP until then.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -20,52 +24,121 @@ if TYPE_CHECKING:
     from stickyproxy.wire.link import Link
 
 AGENT = b"stickyproxy/alive"
+IN_VAIN = 1.0
+"""Seconds that a question may stay open once anything else was answered: who thaws comes to it sooner."""
+AGAIN = 600.0
+"""Seconds for which an endpoint that did not answer is not asked: its software may change."""
+
+Heard = Callable[["Link", bool], None]
+"""Whether the endpoint lives; False when the link failed instead."""
 
 
-def ask_alive(link: Link, endpoint: Endpoint, done: Callable[[Link, bool], None]) -> None:
-    """`done` hears whether anything was answered, or the link failed instead. Its stream is closed then.
+class _Open:
+    """One question: on which link, since when (trio's clock), and who wants to know."""
 
-    What an answer takes says nothing of the service, so it is no time of a head.
-    """
-    stream = link.open_stream(_head(endpoint), end_stream=True)
-    if link.pulse is not None:
-        link.pulse.forget(stream)
+    __slots__ = ("_question", "heard", "link", "since", "stream")
 
-    def started() -> None:
+    def __init__(self, question: Question, link: Link, head: Headers, heard: Heard) -> None:
+        self.link = link
+        self.since = trio.current_time()
+        self.heard = heard
+        self._question = question
+        self.stream = stream = link.open_stream(head, end_stream=True)
+        if link.pulse is not None:
+            link.pulse.forget(stream)  # what it takes says nothing of the service
+        stream.starter = self._something_came
+
+    def _something_came(self) -> None:
         try:
-            answered = stream.receive_nowait() is not None
+            lives = self.stream.receive_nowait() is not None
         except ProxyError:
-            answered = False
-        stream.close()
-        done(link, answered)
-
-    stream.starter = started
+            lives = self.link.left
+        self._question.hear(self, lives=lives)
 
 
 class Question:
-    """Over a link of `endpoint` that is free, one at a time. `since` when one is out, None if none is."""
+    """Whether `endpoint` lives, asked over one link of it or more. `trusted`: it answered the last."""
 
-    __slots__ = ("_changed", "_endpoint", "_vigil", "since")
+    __slots__ = (
+        "_again",
+        "_changed",
+        "_endpoint",
+        "_free",
+        "_in_vain",
+        "_open",
+        "_proved",
+        "_vigil",
+        "trusted",
+    )
 
-    def __init__(self, endpoint: Endpoint, vigil: Vigil, changed: Callable[[Link], None]) -> None:
-        self.since: float | None = None
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        vigil: Vigil,
+        free: Callable[[], Link | None],
+        changed: Callable[[Link], None],
+        in_vain: Callable[[], None],
+    ) -> None:
+        """`free`: a link to ask, if there is one; `changed` hears that it is free again, or over.
+
+        `in_vain` hears that the endpoint is not asked for a while.
+        """
+        self.trusted = False
+        self._free, self._changed = free, changed
         self._endpoint = endpoint
         self._vigil = vigil
-        self._changed = changed
+        self._in_vain = in_vain
+        self._open: list[_Open] = []
+        self._proved = math.inf
+        self._again = 0.0
 
-    def ask(self, link: Link | None, now: float) -> bool:
-        """False without a link."""
-        if link is None:
-            return False
-        self.since = now
-        ask_alive(link, self._endpoint, self._done)
-        return True
+    @property
+    def since(self) -> float | None:
+        """Since when it is open, of one that will be answered; None if it is not."""
+        return min((one.since for one in self._open), default=None) if self.trusted else None
 
-    def _done(self, link: Link, answered: bool) -> None:
-        self.since = None
-        if answered:
+    def tend(self, now: float) -> None:
+        """Between looks at an endpoint of HTTP/1.1: ask while all is well, once its times are known."""
+        self._follow_up(now)
+        if not (self.trusted or self._open) and now >= self._again and self._vigil.times.q75:
+            self.ask_free()
+
+    def ask_free(self) -> bool:
+        """False where no link is free."""
+        link = self._free()
+        if link is not None:
+            self.ask(link, lambda link, _: self._changed(link))
+        return link is not None
+
+    def ask(self, link: Link, heard: Heard) -> None:
+        """Over `link`, which is free."""
+        self._open.append(_Open(self, link, _head(self._endpoint), heard))
+
+    def hear(self, one: _Open, *, lives: bool) -> None:
+        """The answer, or that `one` came to nothing. Sync."""
+        self.trusted = self.trusted or lives
+        self._close(one, lives=lives)
+
+    def _close(self, one: _Open, *, lives: bool) -> None:
+        self._open.remove(one)
+        one.stream.close()
+        if lives:
             self._vigil.hear(trio.current_time())
-        self._changed(link)
+        one.heard(one.link, lives)
+
+    def _follow_up(self, now: float) -> None:
+        """Gives up what is asked in vain."""
+        if not self._open or self._vigil.heard() <= min(one.since for one in self._open):
+            self._proved = math.inf
+            return
+        self._proved = min(self._proved, now)
+        if now - self._proved >= IN_VAIN:
+            self._again, self._proved = now + AGAIN, math.inf
+            self.trusted = False
+            self._in_vain()
+            for one in list(self._open):
+                one.stream.starter = None
+                self._close(one, lives=True)
 
 
 def _head(endpoint: Endpoint) -> Headers:

@@ -14,7 +14,6 @@ import trio
 from stickyproxy.errors import ProxyError
 from stickyproxy.model import ClusterSpec, Endpoint
 from stickyproxy.rules import Keepalive
-from stickyproxy.upstream.asking import ask_alive
 from stickyproxy.upstream.pool import EndpointPool
 from stickyproxy.upstream.waiter import unreachable
 from stickyproxy.wire.codecs import Codecs
@@ -147,7 +146,7 @@ class Settling:
         elif link.codec.capacity() > 0 and not link.streams:
             if self._pool.asks and not self._asked:
                 self._asked = True
-                ask_alive(link, self._pool.endpoint, self._answered)
+                self._pool.question.ask(link, self._answered)
             else:
                 self._begin(link)
 
@@ -157,9 +156,9 @@ class Settling:
         link.tells(self._pool.changed)
         self._pool.dialled(link)
 
-    def _answered(self, link: Link, heard: bool) -> None:
-        """Whatever it said, the endpoint lives; mostly the link can be used, too."""
-        if not heard or self._told:
+    def _answered(self, link: Link, lives: bool) -> None:
+        """Whatever it said; mostly the link can be used, too."""
+        if not lives or self._told:
             return
         if link.codec.capacity() > 0 and not link.over:
             self._begin(link)
@@ -218,7 +217,7 @@ class Dialler:
             return unreachable(endpoint, "it speaks HTTP/1.x, not HTTP/2")
         if late:
             sign = "SETTINGS" if multiplexed else "answer to OPTIONS *"
-            waited = trio.current_time() - link.idle_since
+            waited = trio.current_time() - link.began
             return unreachable(endpoint, f"no {sign} within {round(waited, 1):g} s")
         detail = link.failure.detail if link.failure is not None else "the link failed"
         return unreachable(endpoint, detail)

@@ -103,8 +103,10 @@ class EndpointPool:
         self._spare: dict[Link, None] = {}
         """Not multiplexed: links that were last heard of as free; the latest is used first."""
         self.vigil = Vigil(multiplexed=multiplexed, roused=self._rouse, told=told or Silent())
-        self._question = Question(endpoint, self.vigil, self.changed)
         self._told = told or Silent()
+        self.question = Question(
+            endpoint, self.vigil, self._spare_link, self.changed, self._told.asked_in_vain
+        )
         self._sweep = sweep
         self._plan = PoolPlan()
         self._elsewhere = elsewhere
@@ -134,11 +136,10 @@ class EndpointPool:
     @property
     def asks(self) -> bool:
         """Whether a new link of HTTP/1.1 counts only when something was answered on it."""
-        if self._multiplexed:
+        if not self.question.trusted:
             return False
-        return (
-            self.vigil.question or self.doubted or len(self.vigil.suspects) == len(self.links) > 0
-        )
+        all_suspect = len(self.vigil.suspects) == len(self.links) > 0
+        return self.vigil.question or self.doubted or all_suspect
 
     def open_now(
         self,
@@ -195,6 +196,9 @@ class EndpointPool:
             if self._free(link) > 0:
                 return link.open_stream(headers, end_stream)
         return None
+
+    def _spare_link(self) -> Link | None:
+        return next((link for link in reversed(self._spare) if self._free(link) > 0), None)
 
     def wait(self, avoid: Link | None = None) -> Waiter:
         """Join the queue; `Waiter.wait`, then `open_reserved`, or `leave`."""
@@ -411,9 +415,11 @@ class EndpointPool:
             self._rq_total, self._busy_at = self.stats.rq_total, now
         if self.vigil.look(now, excuse, self._overdue(now)):
             self._assign()
+        if not self._multiplexed:
+            self.question.tend(now)
         suspects = len(self.vigil.suspects)
         well = len(self.links) - suspects
-        dialling = self.dialling + (well > 0 and self._question.since is not None)
+        dialling = self.dialling + (well > 0 and self.question.since is not None)
         census = Census(
             well,
             suspects,
@@ -424,25 +430,20 @@ class EndpointPool:
             spares=self._spares,
             mute=self.vigil.mute,
             young=self.vigil.young(now),
-            question=self.vigil.question,
+            question=self.vigil.question and self.question.trusted,
             sessions=self.sessions,
         )
         self._pressed = False
         wanted = self._plan.look(now, census)
-        if wanted.dial and not self._inquired(now) and self.room() > 0:
+        if wanted.dial and not (census.question and self.question.ask_free()) and self.room() > 0:
             self._start_dial()
         if wanted.doubted is not self.doubted:
             self._look(bad=wanted.doubted)
         return self._pace(now)
 
-    def _inquired(self, now: float) -> bool:
-        """Whether a link of HTTP/1.1 that is free could be asked, which takes no new one."""
-        free = (link for link in reversed(self._spare) if self._free(link) > 0)
-        return self.vigil.question and self._question.ask(next(free, None), now)
-
     def _overdue(self, now: float) -> float | None:
         """When a dial began, or was asked, what is not answered yet and should be."""
-        began = self._dial_began if self.dialling else self._question.since
+        began = self._dial_began if self.dialling else self.question.since
         overdue = began is not None and self._plan.overdue(now, began, self.vigil.usual)
         return began if overdue else None
 

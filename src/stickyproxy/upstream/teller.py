@@ -6,6 +6,7 @@ from stickyproxy import logs
 from stickyproxy.health.linkscore import Cause, Health, LinkScore
 from stickyproxy.metrics import Metrics
 from stickyproxy.model import ClusterSpec, Endpoint
+from stickyproxy.upstream.asking import AGAIN
 
 
 class Teller:
@@ -43,6 +44,15 @@ class Teller:
             cluster=self._cluster,
             endpoint=self._endpoint,
             hint="its connections are judged without them from now on",
+        )
+
+    def asked_in_vain(self) -> None:
+        """It serves, and keeps silent to `OPTIONS *`."""
+        logs.warning(
+            "options_unanswered",
+            cluster=self._cluster,
+            endpoint=self._endpoint,
+            hint=f"TCP alone tells of its connections; it is asked again in {AGAIN:g} s",
         )
 
     def doubted(self, doubted: bool) -> None:

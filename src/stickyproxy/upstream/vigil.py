@@ -54,6 +54,10 @@ class Told(Protocol):
         """The peer forbade them."""
         ...
 
+    def asked_in_vain(self) -> None:
+        """Requests are answered, and `OPTIONS *` is not."""
+        ...
+
     def doubted(self, doubted: bool) -> None:
         """The endpoint itself looks bad, or not any more."""
         ...
@@ -67,6 +71,8 @@ class Silent:
     def pinged(self) -> None: ...
 
     def no_pings(self) -> None: ...
+
+    def asked_in_vain(self) -> None: ...
 
     def doubted(self, doubted: bool) -> None: ...
 
@@ -186,6 +192,10 @@ class Vigil:
         """An endpoint of HTTP/1.1 answered, on whichever link."""
         self._heard = max(self._heard, when)
 
+    def heard(self) -> float:
+        """When anything came from the endpoint last; `NEVER`."""
+        return max(self._heard, *(one.pulse.heard for one in self._watched.values()), NEVER)
+
     def end(self, link: Link) -> None:
         watched = self._watched.pop(link, None)
         if watched is not None:
@@ -281,7 +291,7 @@ class Vigil:
     def _terms(self, excuse: float, overdue: float | None) -> Terms:
         heard = max((one.pulse.heard for one in self._watched.values()), default=None)
         if not self._multiplexed:
-            heard = max(heard or NEVER, self._heard)
+            heard = self.heard()
         return Terms(
             late=(self.times.soon if self.lossy else self.times.late) + excuse,
             pong=max(LEAST_PONG, 2 * self._pong) + excuse,

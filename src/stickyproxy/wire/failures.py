@@ -61,6 +61,11 @@ def reason_of(error: BaseException) -> str:
     return "the connection was lost"
 
 
+def is_reset(error: BaseException) -> bool:
+    """Whether the peer did it; else the network, or we."""
+    return isinstance(error.__cause__, ConnectionResetError | BrokenPipeError)
+
+
 def _code_name(code: int) -> str:
     try:
         return H2Code(code).name

@@ -37,7 +37,7 @@ from stickyproxy.model import Headers
 from stickyproxy.wire import bounds
 from stickyproxy.wire.beginnings import Beginnings, Serve, started_at_last
 from stickyproxy.wire.direct import flow_of, size_of_next
-from stickyproxy.wire.failures import broken, fail_all, lost, reason_of, reset_error
+from stickyproxy.wire.failures import broken, fail_all, is_reset, lost, reason_of, reset_error
 from stickyproxy.wire.farewell import linger, tear
 from stickyproxy.wire.outbound import Outbound
 from stickyproxy.wire.pulse import ASKING, Pulse
@@ -74,7 +74,9 @@ class Link(Outbound):
         self.over = False
         self.now = trio.lowlevel.current_clock().current_time
         """As `trio.current_time`, without looking for the clock of this run each time."""
-        self.idle_since: float = self.now()
+        self.began = self.idle_since = self.now()
+        self.left = False
+        """The peer closed or reset the connection."""
         self.beginnings = Beginnings(serve)
         self._changed = changed
         self._hung_up = hung_up
@@ -168,6 +170,7 @@ class Link(Outbound):
                 await self._read_all()
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 self._peer_done = True
+                self.left = is_reset(error)
                 self.failure = self.failure or lost(self.codec, reason_of(error))
 
     async def _read_all(self) -> None:
@@ -186,7 +189,7 @@ class Link(Outbound):
     def _read_one(self, data: bytes) -> int:
         """How much to read next; 0: look first whether to read at all."""
         if not data:
-            self._peer_done = True
+            self._peer_done = self.left = True
         size = size_of_next(len(data), self._take(data), self.codec)
         if not data:
             self.failure = self.failure or lost(self.codec, "the connection was closed")
