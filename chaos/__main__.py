@@ -108,11 +108,13 @@ def measured(asked: argparse.Namespace, progress: Progress) -> int:
             old.unlink()
     asked.out.mkdir(parents=True, exist_ok=True)
     meta = facts(asked, peers, absent, runs)
+    if asked.keep:
+        meta = joined(kept(asked.out), meta)
     progress.print(", ".join(f"{name} {said}" for name, said in meta["versions"].items()))
     for name in absent:
         progress.print(f"missing, left out: {name}")
     progress.print(plan(todo, asked.jobs))
-    (asked.out.parent / f"{asked.out.name}-{META}").write_text(json.dumps(meta, indent=1) + "\n")
+    meta_of(asked.out).write_text(json.dumps(meta, indent=1) + "\n")
     with contextlib.suppress(PermissionError):
         os.nice(NICE)
     again = 0 if asked.quick else AGAIN
@@ -167,11 +169,32 @@ def facts(asked: argparse.Namespace, peers: Sequence[Peer], absent: list[str], r
     }
 
 
+def meta_of(folder: Path) -> Path:
+    return folder.parent / f"{folder.name}-{META}"
+
+
+def kept(folder: Path) -> Json:
+    """What is known of the runs that are in the folder; nothing where there are none."""
+    path = meta_of(folder)
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def joined(before: Json, now: Json) -> Json:
+    """Of runs that were added: also the peers that were there already, and are not lacking then."""
+    peers = [*before.get("peers", ()), *now["peers"]]
+    return {
+        **now,
+        "versions": {**before.get("versions", {}), **now["versions"]},
+        "peers": list(dict.fromkeys(peers)),
+        "missing": [name for name in now["missing"] if name not in peers],
+    }
+
+
 def publish(asked: argparse.Namespace) -> None:
     """Tables, JSON and picture of all runs in the folder; with --write-docs the page too."""
     samples = list(saved(asked.out))
     found = summaries(samples)
-    meta = json.loads((asked.out.parent / f"{asked.out.name}-{META}").read_text())
+    meta = kept(asked.out)
     order = [BASE, *(peer for peer in dict.fromkeys(s.peer for s in samples) if peer != BASE)]
     order = [name for name in meta["peers"] if name in order] + [
         name for name in order if name not in meta["peers"]

@@ -20,23 +20,29 @@ def section(found: Summaries, run: Json, peers: Sequence[str], *, picture: bool)
     shown = [f"![Latency across a dead connection]({PICTURE})"] if picture else []
     reached = report.goals(verdicts(found))
     goals = ["### Against the goals", "\n".join(report.markdown(reached))] if reached[1:] else []
-    parts = [MARKS[0], "## Figures", _where(run), *shown, *goals]
+    parts = [MARKS[0], "## Figures", _where(run, found), *shown, *goals]
     parts += [_scenario(found, name, peers) for name in report.scenarios(found)]
     return "\n\n".join([*parts, MARKS[1]]) + "\n"
 
 
-def _where(run: Json) -> str:
+def _where(run: Json, found: Summaries) -> str:
     here = run["machine"]
     versions = ", ".join(f"{name} {said}" for name, said in run["versions"].items())
     missing = f" Missing: {', '.join(run['missing'])}." if run["missing"] else ""
-    runs = "one run a case" if run["runs"] == 1 else f"{run['runs']} interleaved runs a case"
     quick = " (`--quick`)" if run["quick"] else ""
     labs = {1: "one lab", 2: "two labs side by side"}.get(run["jobs"], f"{run['jobs']} labs")
     return (
-        f"Measured on {run['when'][:10]} in one run{quick}: {versions}. {here['cores']} cores, Linux "
-        f"{here['kernel']}, Python {here['python']}, {labs}, {runs}, "
+        f"Measured on {run['when'][:10]}{quick}: {versions}. {here['cores']} cores, Linux "
+        f"{here['kernel']}, Python {here['python']}, {labs}, {_how_often(found)}, "
         f"congestion control reno.{missing}"
     )
+
+
+def _how_often(found: Summaries) -> str:
+    fewest, most = (pick(one.runs for one in found.values()) for pick in (min, max))
+    if most == 1:
+        return "one run a case"
+    return f"{most if fewest == most else f'{fewest} to {most}'} interleaved runs a case"
 
 
 def _scenario(found: Summaries, name: str, peers: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from bench.pages import placed
 from chaos import page, picture, report
-from chaos.__main__ import table_json
+from chaos.__main__ import joined, table_json
 from chaos.goals import GOALS, Goal, verdict, verdicts
 from chaos.job import CHAT
 from chaos.load import Row
@@ -243,6 +243,22 @@ def test_the_page_s_section_is_placed_once_and_says_where_and_how_often() -> Non
     for words in ("2026-11-28", "envoy 1.2", "2 interleaved runs", "Missing: haproxy", "**met**"):
         assert words.strip("*") in once
     assert page.PICTURE in once
+
+
+def test_peers_with_fewer_runs_are_owned_up_to() -> None:
+    found = summaries([*everything(), sample("haproxy")])
+
+    assert "1 to 2 interleaved runs" in page.section(found, RUN, [BASE, OURS], picture=False)
+
+
+def test_runs_that_are_added_leave_what_is_known_of_the_others() -> None:
+    before = {**RUN, "peers": [BASE], "missing": ["haproxy"]}
+    later = {**RUN, "peers": ["haproxy"], "versions": {"haproxy": "2"}, "missing": [BASE, "nginx"]}
+    both = joined(before, later)
+
+    assert both["versions"] == {"envoy": "1.2", "sticky": "0.1", "haproxy": "2"}
+    assert (both["peers"], both["missing"]) == ([BASE, "haproxy"], ["nginx"])
+    assert joined({}, later) == later
 
 
 def test_goals_that_were_not_reached_are_said_so() -> None:
