@@ -182,11 +182,12 @@ def kept(folder: Path) -> Json:
 def joined(before: Json, now: Json) -> Json:
     """Of runs that were added: also the peers that were there already, and are not lacking then."""
     peers = [*before.get("peers", ()), *now["peers"]]
+    here = {name.partition("-")[0] for name in peers}
     return {
         **now,
         "versions": {**before.get("versions", {}), **now["versions"]},
         "peers": list(dict.fromkeys(peers)),
-        "missing": [name for name in now["missing"] if name not in peers],
+        "missing": [name for name in now["missing"] if name not in here],
     }
 
 

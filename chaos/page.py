@@ -30,7 +30,7 @@ def _where(run: Json, found: Summaries) -> str:
     versions = ", ".join(f"{name} {said}" for name, said in run["versions"].items())
     missing = f" Missing: {', '.join(run['missing'])}." if run["missing"] else ""
     quick = " (`--quick`)" if run["quick"] else ""
-    labs = {1: "one lab", 2: "two labs side by side"}.get(run["jobs"], f"{run['jobs']} labs")
+    labs = "one lab" if run["jobs"] == 1 else f"{run['jobs']} labs side by side"
     return (
         f"Measured on {run['when'][:10]}{quick}: {versions}. {here['cores']} cores, Linux "
         f"{here['kernel']}, Python {here['python']}, {labs}, {_how_often(found)}, "

@@ -253,7 +253,12 @@ def test_peers_with_fewer_runs_are_owned_up_to() -> None:
 
 def test_runs_that_are_added_leave_what_is_known_of_the_others() -> None:
     before = {**RUN, "peers": [BASE], "missing": ["haproxy"]}
-    later = {**RUN, "peers": ["haproxy"], "versions": {"haproxy": "2"}, "missing": [BASE, "nginx"]}
+    later = {
+        **RUN,
+        "peers": ["haproxy"],
+        "versions": {"haproxy": "2"},
+        "missing": ["envoy", "nginx"],
+    }
     both = joined(before, later)
 
     assert both["versions"] == {"envoy": "1.2", "sticky": "0.1", "haproxy": "2"}
