@@ -19,6 +19,7 @@ from pathlib import Path
 from bench import certificate
 from bench.accounting import memory, totals
 from bench.progress import Progress
+from chaos.counted import EVERY, collecting
 from chaos.job import CHAT, UNARY, Job, Setup
 from chaos.network import Lab, LabError, sweep
 from chaos.peers import counted
@@ -31,6 +32,7 @@ REST = 6.0  # seconds after which what is at rest is taken to be: idle spares an
 GROWTH = (
     1.10  # times the memory of the first rest but one: Python's heap settles in the first minute
 )
+COLLECTED = 10.0  # seconds that Python has for a collection
 SPARE = 2  # links an endpoint may have at rest beside the one in use
 PER_LINK = 4  # tasks of a link: itself, reader, writer, and what dialled it
 
@@ -110,6 +112,17 @@ def main(minutes: int, progress: Progress) -> int:
     return 1 if wrong else 0
 
 
+def _collect(tasks: Path) -> None:
+    """What only cycles hold is no leak. Raises LabError if the proxy does not come to it."""
+    wanted = collecting(tasks)
+    wanted.touch()
+    deadline = time.monotonic() + COLLECTED
+    while wanted.exists():
+        if time.monotonic() > deadline:
+            raise LabError("the proxy did not collect its garbage")
+        time.sleep(EVERY / 5)
+
+
 def _row(rest: Rest) -> str:
     return (
         f"  {rest.calls:6} calls, {rest.failed:5} failed, at rest {rest.tasks} tasks, {rest.files} "
@@ -161,6 +174,7 @@ def _minute(lab: Lab, minute: int, progress: Progress) -> list[Sequence[object]]
 
 def _rest(lab: Lab, pid: int, tasks: Path, rows: Sequence[Sequence[object]]) -> Rest:
     sums = totals(lab.ask("/metrics"))
+    _collect(tasks)
     return Rest(
         tasks=int(tasks.read_text()),
         files=len(list(Path(f"/proc/{pid}/fd").iterdir())),

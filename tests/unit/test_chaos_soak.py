@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from chaos.counted import collect_if_wanted, collecting
 from chaos.job import CHAT, Setup
 from chaos.soak import Rest, complaints, faults
 
@@ -66,3 +70,22 @@ def test_a_leak_is_told(last: Rest, words: str) -> None:
     (said,) = complaints([GOOD, GOOD, GOOD, last])
 
     assert words in said
+
+
+def test_what_only_a_cycle_holds_is_gone_before_memory_is_looked_at(tmp_path: Path) -> None:
+    class Thing: ...
+
+    thing = Thing()
+    thing.itself = thing  # type: ignore[attr-defined]
+    seen = weakref.ref(thing)
+    gc.disable()
+    try:
+        del thing
+        collect_if_wanted(tmp_path / "tasks")
+        assert seen() is not None
+        collecting(tmp_path / "tasks").touch()
+        collect_if_wanted(tmp_path / "tasks")
+        assert seen() is None
+    finally:
+        gc.enable()
+    assert not collecting(tmp_path / "tasks").exists()
