@@ -17,6 +17,7 @@ from stickyproxy.health.poolplan import GRACE
 from stickyproxy.metrics import Metrics
 from stickyproxy.model import ClusterSpec, Endpoint
 from stickyproxy.upstream.dial import NEXT_TICK
+from stickyproxy.wire.pulse import ask
 from support.clock import on_jumping_clock
 from support.house import Backend, House, open_house
 from support.peers import Call, Peer
@@ -399,6 +400,27 @@ async def test_a_backend_that_counts_pings_is_asked_no_more_and_loses_nothing() 
         assert counted(house, "upstream_link_pings_total") == pings
         got.respond(ANSWER, end=True)
         assert (await slow.end()).grpc_status == b"0"
+
+
+@on_jumping_clock
+async def test_an_answer_that_was_on_its_way_before_a_ping_arrived_forgives_no_ping() -> None:
+    """A server counts the PINGs since it last said HEADERS or DATA, in its order of things."""
+    async with open_house() as house:
+        client = await house.client()
+        for _ in range(2):
+            client.request(GRPC, end=True)
+        first, second = await house.backend().request(1), await house.backend().request(2)
+        link = house.links[0]
+        assert link.pulse is not None
+        before = link.pulse.proof
+        first.respond(ANSWER, end=True)
+        ask(link)
+        await house.reports(1)
+        await house.until(lambda: link.pulse is not None and not link.pulse.open)
+        assert link.pulse.proof == before
+        second.respond(ANSWER, end=True)
+        await house.reports(2)
+        assert link.pulse.proof == link.pulse.heard > before
 
 
 @on_jumping_clock

@@ -86,9 +86,9 @@ class Sight(NamedTuple):
     """A link as it is seen now. Times on the caller's clock, in seconds.
 
     `oldest`: since when the longest waiting stream waits for its head, None if none does. `heard`: when
-    bytes last came, `proof`: when HEADERS or DATA last did. Of TCP: `expired` retransmission timers in a
-    row, `unacked` segments (None where that is not known), `holed`: something was lost and is not
-    there yet, in either direction; `gap` since when.
+    bytes last came, `proof`: when HEADERS or DATA last did that are younger than all PINGs' answers. Of TCP:
+    `expired` retransmission timers in a row, `unacked` segments (None where that is not known), `holed`:
+    something was lost and is not there yet, in either direction; `gap` since when.
     """
 
     oldest: float | None

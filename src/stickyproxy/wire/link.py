@@ -216,7 +216,7 @@ class Link(Outbound):
     def _push_on(self) -> None:
         """DATA went straight on to other links."""
         if self.pulse is not None:
-            self.pulse.proof = self.pulse.heard
+            self.pulse.prove()
         for link in self.codec.take_stirred():
             link.push()
 
@@ -272,7 +272,7 @@ class Link(Outbound):
 
     def _on_data(self, event: DataReceived) -> None:
         if self.pulse is not None:
-            self.pulse.proof = self.pulse.heard
+            self.pulse.prove()
         stream = self.streams.get(event.stream_id)
         if stream is not None:
             stream.remote_done = event.end_stream

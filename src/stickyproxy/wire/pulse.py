@@ -25,7 +25,8 @@ ASKING = b"alive?\0\0"
 class Pulse:
     """Times in seconds (trio's clock).
 
-    `heard`: when bytes last came; `proof`: when HEADERS or DATA last did. `waiting`: the streams whose
+    `heard`: when bytes last came; `proof`: when HEADERS or DATA last did that the peer said after all our
+    PINGs had reached it (its answers tell), for so long it counts them. `waiting`: the streams whose
     request is out and whose response has no head yet, longest first, and since when. `answered` is told
     how long each head took. `roused` is called when a stream begins while nobody looks (`watched`).
     """
@@ -35,6 +36,7 @@ class Pulse:
         "answered",
         "asked",
         "heard",
+        "open",
         "pong",
         "proof",
         "roused",
@@ -50,6 +52,8 @@ class Pulse:
         self.roused = roused
         self.watched = False
         self.asked = 0.0
+        self.open = 0
+        """PINGs that are not answered yet."""
         self.pong = 0.0
         """What the answer to the last PING took; 0 while there was none since the last look."""
 
@@ -65,8 +69,14 @@ class Pulse:
         """The request of `stream` is complete."""
         self.waiting[stream] = self._now()
 
+    def prove(self) -> None:
+        """HEADERS or DATA came."""
+        if not self.open:
+            self.proof = self.heard
+
     def head(self, stream: Stream) -> None:
-        self.proof = self.heard
+        if not self.open:
+            self.proof = self.heard
         since = self.waiting.pop(stream, None)
         if since is not None:
             self.answered(self.heard - since)
@@ -78,6 +88,7 @@ class Pulse:
 
     def answer(self) -> None:
         """A PING's answer came."""
+        self.open -= self.open > 0
         self.pong = self.heard - self.asked
 
     def oldest(self) -> float | None:
@@ -93,6 +104,7 @@ def ask(link: Link, *, again: bool = False) -> None:
     if link.pulse is not None:
         if not again:
             link.pulse.asked = trio.current_time()
+        link.pulse.open += 1
         link.codec.ping(ASKING)
         link.flush()
 
