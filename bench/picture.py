@@ -81,7 +81,7 @@ def _short(value: float) -> str:
 def draw(result: Json) -> str:
     """The whole file. Without a case that Envoy took part in it is empty but for its legend."""
     all_groups = groups(result)
-    names = list(dict.fromkeys(bar.name for group in all_groups for bar in group.bars))
+    names = list(dict.fromkeys(_who(bar.name)[0] for group in all_groups for bar in group.bars))
     body, y = [], 62
     for group in all_groups:
         body.append(_text(10, y + 10, group.case, "c"))
@@ -100,6 +100,12 @@ def draw(result: Json) -> str:
     )
 
 
+def _who(name: str) -> tuple[str, str]:
+    """A proxy, and how many workers or threads it has when that is what the case is about."""
+    who, times, number = name.rpartition(" x")
+    return (who, f"x{number}") if times and number.isdecimal() else (name, "")
+
+
 def _length(times: float) -> float:
     return (WIDTH - LEFT - RIGHT) * min(times, MOST) / MOST
 
@@ -107,7 +113,9 @@ def _length(times: float) -> float:
 def _bar(y: float, bar: Bar) -> list[str]:
     length = max(1.0, _length(bar.times))
     more = " →" if bar.times > MOST else ""
-    colour = COLOURS.get(bar.name, OTHER)
+    who, workers = _who(bar.name)
+    colour = COLOURS.get(who, OTHER)
+    more += f", {workers}" if workers else ""
     return [
         f'<rect x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR - 2}" fill="{colour}"/>',
         _text(LEFT + length + 5, y + 8.5, f"{bar.label}  ({bar.times:.2f}x){more}", "v"),

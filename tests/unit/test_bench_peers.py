@@ -186,6 +186,16 @@ def test_a_bar_that_is_too_long_is_cut_and_says_so() -> None:
     assert "5,000  (99.00x) →" in picture.draw(told)
 
 
+def test_one_with_more_workers_has_its_colour_and_says_so_at_its_bar() -> None:
+    told = result()
+    told["cases"][0]["subjects"][0]["name"] = "stickyproxy x2"
+    drawn = picture.draw(told)
+
+    assert "(0.90x), x2" in drawn
+    assert "stickyproxy x2" not in drawn
+    assert picture.OTHER not in drawn
+
+
 def test_a_section_replaces_itself_and_nothing_else() -> None:
     fresh = pages.section(result())
     once = pages.placed("# Performance\n\nWords.\n", fresh)
