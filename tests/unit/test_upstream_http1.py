@@ -24,6 +24,8 @@ ANSWER = [(b":status", b"200"), (b"content-length", b"0")]
 CLOSING = [(b":status", b"501"), (b"content-length", b"0"), (b"connection", b"close")]
 HANGS_UP = [(b"hangs up", b"")]
 """What it says to `OPTIONS *`: it closes the connection, as for a request that is none."""
+NONSENSE = [(b"nonsense", b"")]
+"""What it says is no HTTP/1.1."""
 NEVER = [(b"never", b"")]
 SERVICE = 0.01
 NOTICED = 0.25
@@ -54,6 +56,8 @@ async def answer(backend: Backend, got: Call, options: list[tuple[bytes, bytes]]
         got.respond(ANSWER, end=True)
     elif options == HANGS_UP:
         got.peer.close()
+    elif options == NONSENSE:
+        await got.peer.wire.send_all(b"<html>what?</html>\r\n\r\n")
     elif options != NEVER:
         got.respond(options, end=True)
 
@@ -201,6 +205,36 @@ async def test_who_hangs_up_on_the_question_lives_as_well() -> None:
         for call in slow:
             call.rst(8)
         await trio.sleep(0.1)
+
+
+@on_jumping_clock
+async def test_who_answers_the_question_with_nonsense_is_asked_once_and_keeps_its_connections() -> (
+    None
+):
+    async with open_house(Plan(endpoints=2, upstream="http")) as house:
+        client = await warm(house, NONSENSE)
+        await calls(client, 2 / SERVICE)
+        assert [len(asked(backend)) for backend in house.backends.values()] == [1, 1]
+        assert [backend.dials for backend in house.backends.values()] == [2, 2]
+        slow = [client.request(SLOW, end=True) for _ in range(2)]
+        await trio.sleep(3)
+        assert not house.pools.doubts
+        assert all(error is None for error in house.heard)
+        for call in slow:
+            call.rst(8)
+        await trio.sleep(0.1)
+
+
+@on_jumping_clock
+async def test_an_endpoint_that_left_is_asked_nothing_and_keeps_no_connection() -> None:
+    async with open_house(Plan(endpoints=2, upstream="http")) as house:
+        await warm(house, NEVER)
+        pool = house.pool_of(first(house))
+        await house.until(lambda: asked(first(house)))
+        pool.retire()
+        await trio.sleep(1)
+        assert pool.links == []
+        assert pool.question._open == []
 
 
 @on_jumping_clock

@@ -1,8 +1,8 @@
 """What HTTP/1.1 has in the place of a PING: `OPTIONS *`, asked on a connection that is free.
 
 RFC 9110 §9.3.7: it concerns the server and no resource, and is "only useful as a 'ping' or 'no-op' type
-of method". Any answer will do, 404 and 501 included, and so does a server that hangs up on it: somebody
-read it. `max-forwards: 0` (§7.6.2) keeps it from going further than the server that is asked.
+of method". Any answer will do, 404, 501 and nonsense included, and so does a server that hangs up on it:
+somebody read it. `max-forwards: 0` (§7.6.2) keeps it from going further than the server that is asked.
 
 Its silence means something only where it was answered before. So an endpoint is asked once when all is
 well; who answers requests and not this is asked again ten minutes later, and judged by TCP until then.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from stickyproxy.errors import ProxyError
+from stickyproxy.errors import ErrorKind, ProxyError
 
 if TYPE_CHECKING:
     from stickyproxy.model import Endpoint, Headers
@@ -51,8 +51,8 @@ class _Open:
     def _something_came(self) -> None:
         try:
             lives = self.stream.receive_nowait() is not None
-        except ProxyError:
-            lives = self.link.left
+        except ProxyError as error:
+            lives = self.link.left or error.kind is ErrorKind.UPSTREAM_PROTOCOL
         self._question.hear(self, lives=lives)
 
 
@@ -136,9 +136,16 @@ class Question:
             self._again, self._proved = now + AGAIN, math.inf
             self.trusted = False
             self._in_vain()
-            for one in list(self._open):
-                one.stream.starter = None
-                self._close(one, lives=True)
+            self._give_up(list(self._open), lives=True)
+
+    def leave(self, links: list[Link]) -> None:
+        """The endpoint left its cluster: nobody tends what is open on `links`, which would keep them."""
+        self._give_up([one for one in self._open if one.link in links], lives=False)
+
+    def _give_up(self, vain: list[_Open], *, lives: bool) -> None:
+        for one in vain:
+            one.stream.starter = None
+            self._close(one, lives=lives)
 
 
 def _head(endpoint: Endpoint) -> Headers:

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 MAX_LINKS = 1024
 """Envoy's max_connections per cluster; here per endpoint."""
-
 BUSY = 10.0
 """Seconds without a stream after which no spare is made, and nothing that broke is dialled again."""
 SILENT = "its connections do not answer"
@@ -496,5 +495,6 @@ class EndpointPool:
             self.crowd.retire()
         if self._sweep is not None:
             self._sweep.leave(self)
+        self.question.leave(self.links)
         for link in list(self.links):
             self.changed(link)
