@@ -108,7 +108,7 @@ def measured(asked: argparse.Namespace, progress: Progress) -> int:
             old.unlink()
     asked.out.mkdir(parents=True, exist_ok=True)
     meta = facts(asked, peers, absent, runs)
-    if asked.keep:
+    if asked.keep and meta_of(asked.out).exists():
         meta = joined(kept(asked.out), meta)
     progress.print(", ".join(f"{name} {said}" for name, said in meta["versions"].items()))
     for name in absent:
@@ -174,9 +174,8 @@ def meta_of(folder: Path) -> Path:
 
 
 def kept(folder: Path) -> Json:
-    """What is known of the runs that are in the folder; nothing where there are none."""
-    path = meta_of(folder)
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    """What is known of the runs that are in the folder."""
+    return dict(json.loads(meta_of(folder).read_text()))
 
 
 def joined(before: Json, now: Json) -> Json:

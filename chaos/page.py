@@ -39,10 +39,12 @@ def _where(run: Json, found: Summaries) -> str:
 
 
 def _how_often(found: Summaries) -> str:
-    fewest, most = (pick(one.runs for one in found.values()) for pick in (min, max))
+    runs = [one.runs for one in found.values()]
+    fewest, most = min(runs), max(runs)
     if most == 1:
         return "one run a case"
-    return f"{most if fewest == most else f'{fewest} to {most}'} interleaved runs a case"
+    number = str(most) if fewest == most else f"{fewest} to {most}"
+    return f"{number} interleaved runs a case"
 
 
 def _scenario(found: Summaries, name: str, peers: Sequence[str]) -> str:

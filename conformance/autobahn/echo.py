@@ -34,9 +34,7 @@ async def serve(stream: trio.SocketStream) -> None:
                     continue
                 try:
                     link.receive_data(data)
-                except (
-                    RemoteProtocolError
-                ):  # no WebSocket at all: `OPTIONS *` may ask whether we live
+                except RemoteProtocolError:  # `OPTIONS *`, which asks whether we live
                     return
                 told, closed = answers(link)
                 await stream.send_all(told)

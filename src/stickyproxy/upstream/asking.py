@@ -89,13 +89,14 @@ class Question:
         self._vigil = vigil
         self._in_vain = in_vain
         self._open: list[_Open] = []
+        """The oldest first."""
         self._proved = math.inf
         self._again = 0.0
 
     @property
     def since(self) -> float | None:
         """Since when it is open, of one that will be answered; None if it is not."""
-        return min((one.since for one in self._open), default=None) if self.trusted else None
+        return self._open[0].since if self._open and self.trusted else None
 
     def tend(self, now: float) -> None:
         """Between looks at an endpoint of HTTP/1.1: ask while all is well, once its times are known."""
@@ -128,7 +129,7 @@ class Question:
 
     def _follow_up(self, now: float) -> None:
         """Gives up what is asked in vain."""
-        if not self._open or self._vigil.heard() <= min(one.since for one in self._open):
+        if not self._open or self._vigil.heard() <= self._open[0].since:
             self._proved = math.inf
             return
         self._proved = min(self._proved, now)

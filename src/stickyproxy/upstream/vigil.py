@@ -194,7 +194,10 @@ class Vigil:
 
     def heard(self) -> float:
         """When anything came from the endpoint last; `NEVER`."""
-        return max(self._heard, *(one.pulse.heard for one in self._watched.values()), NEVER)
+        return max(self._heard, self._heard_on_links() or NEVER)
+
+    def _heard_on_links(self) -> float | None:
+        return max((one.pulse.heard for one in self._watched.values()), default=None)
 
     def end(self, link: Link) -> None:
         watched = self._watched.pop(link, None)
@@ -289,9 +292,7 @@ class Vigil:
         return oldest is not None and now - oldest > late
 
     def _terms(self, excuse: float, overdue: float | None) -> Terms:
-        heard = max((one.pulse.heard for one in self._watched.values()), default=None)
-        if not self._multiplexed:
-            heard = self.heard()
+        heard = self._heard_on_links() if self._multiplexed else self.heard()
         return Terms(
             late=(self.times.soon if self.lossy else self.times.late) + excuse,
             pong=max(LEAST_PONG, 2 * self._pong) + excuse,

@@ -75,8 +75,7 @@ class Pulse:
             self.proof = self.heard
 
     def head(self, stream: Stream) -> None:
-        if not self.open:
-            self.proof = self.heard
+        self.prove()
         since = self.waiting.pop(stream, None)
         if since is not None:
             self.answered(self.heard - since)
