@@ -147,6 +147,28 @@ async def test_what_is_no_base64_is_told_as_a_status(down: str) -> None:
 
 
 @downstreams
+@pytest.mark.parametrize("late", [b"!!!!", b"A"])
+@pytest.mark.parametrize("answered", [False, True])
+@on_jumping_clock
+async def test_what_is_no_base64_is_told_behind_what_went_on_too(
+    down: str, late: bytes, answered: bool
+) -> None:
+    async with open_house(web()) as house:
+        _, call = await started(house, down, "-text")
+        call.say(base64.b64encode(message(9)))
+        got = await (await house.backend().request()).has(9)
+        if answered:
+            got.respond(GRPC_OK)
+            got.say(message(10))
+            await call.has(10)
+        call.say(late, end=True)
+        await call.end()
+        assert status(call, "-text") == b"13"
+        assert (await got.until(lambda c: c.reset is not None)).reset == H2Code.CANCEL
+        await nothing_left(house, ErrorKind.BAD_REQUEST)
+
+
+@downstreams
 @forms
 @on_jumping_clock
 async def test_each_message_of_a_stream_is_there_when_the_backend_said_it(

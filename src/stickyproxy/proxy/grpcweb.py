@@ -88,7 +88,10 @@ class WebStream(Stream):
             return data + self._decoder.end() if event.end_stream else data
         except ValueError as error:
             detail = f"the request's body: {error}"
-            raise ProxyError(ErrorKind.BAD_REQUEST, Side.INTERNAL, detail) from error
+            bad = ProxyError(ErrorKind.BAD_REQUEST, Side.INTERNAL, detail)
+            if self.on_end is not None:
+                self.on_end(bad)  # who reads here may not be who answers
+            raise bad from error
 
     # --- sending ---
 
