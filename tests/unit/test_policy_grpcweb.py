@@ -83,8 +83,18 @@ def test_a_response_is_translated_and_others_are_not() -> None:
 
 
 def test_trailers_only_is_a_head_and_trailers() -> None:
-    head = [(b":status", b"200"), (b"set-cookie", b"a=b"), (b"grpc-status", b"5")]
-    assert without_status(head) == (head[:2], head[2:])
+    """Metadata is for the page's code; what is HTTP's is for the browser, and a cookie for nobody else."""
+    head = [
+        (b":status", b"200"),
+        (b"content-type", b"application/grpc-web"),
+        (b"set-cookie", b"a=b; HttpOnly"),
+        (b"access-control-allow-origin", b"https://a.example"),
+        (b"vary", b"origin"),
+        (b"date", b"Sun, 29 Nov 2026 10:00:00 GMT"),
+        (b"x-stickyproxy-error", b"UF"),
+    ]
+    trailers = [(b"grpc-status", b"5"), (b"x-more", b"1"), (b"x-more", b"2"), (b"y-bin", b"AA")]
+    assert without_status([*head[:4], *trailers, *head[4:]]) == (head, trailers)
 
 
 def test_trailers_are_a_message_of_their_own() -> None:

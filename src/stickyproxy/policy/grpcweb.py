@@ -22,6 +22,17 @@ _LENGTH_BYTES = 4
 _QUAD, _TRIPLE = 4, 3
 _UNREAD = frozenset({b"accept", b"content-length", b"content-type", b"te"})
 _BOUND_TO_BODY = frozenset({b"content-length"})
+_OF_HTTP = frozenset(
+    b"age allow alt-svc connection date etag expires last-modified link location nel pragma"
+    b" refresh referrer-policy report-to retry-after server server-timing set-cookie"
+    b" strict-transport-security timing-allow-origin vary via warning www-authenticate"
+    b" x-content-type-options x-frame-options".split()
+)
+_KINDS_OF_HTTP = (
+    *(b":", b"accept-", b"access-control-", b"cache-", b"clear-site-", b"content-"),
+    *(b"cross-origin-", b"keep-", b"proxy-", b"x-envoy-", b"x-stickyproxy-"),
+)
+"""Of a response, what browsers, caches and proxies look at (IANA's Field Name Registry)."""
 _NO_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]")
 
 
@@ -80,10 +91,18 @@ def is_answer(headers: Headers) -> bool:
 def without_status(headers: Headers) -> tuple[Headers, Headers]:
     """A trailers-only head as the head and the trailers that it stands for.
 
-    Only gRPC's own fields are trailers: a cookie, or what CORS says, must be in a head.
+    What is HTTP's is for the browser (a cookie for nobody else), and must be in a head; all other
+    fields are the metadata that the server gave with its status.
     """
-    head = [field for field in headers if field[0][:5] != b"grpc-"]
-    return head, [field for field in headers if field[0][:5] == b"grpc-"]
+    head: Headers = []
+    trailers: Headers = []
+    for field in headers:
+        (head if _is_of_http(field[0]) else trailers).append(field)
+    return head, trailers
+
+
+def _is_of_http(name: bytes) -> bool:
+    return name in _OF_HTTP or name.startswith(_KINDS_OF_HTTP)
 
 
 def trailers_frame(trailers: Headers) -> bytes:
