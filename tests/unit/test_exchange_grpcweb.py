@@ -233,7 +233,90 @@ async def test_trailers_wait_for_a_client_that_does_not_read(form: str) -> None:
         assert not call.over
         call.grant()
         await call.end()
+        assert call.end_stream
         assert read(call, form) == message(95) + trailers_frame(GRPC_END)
+        await nothing_left(house)
+
+
+@pytest.mark.parametrize("form", ["", "-text"])
+@on_jumping_clock
+async def test_what_became_of_the_backend_waits_for_such_a_client_too(form: str) -> None:
+    limits = CodecLimits(stream_credit=200)
+    async with open_house(web()) as house:
+        client = await house.client("h2", limits)
+        client.granting = False
+        call = client.request(asking(form))
+        call.say(written(message(10), form), end=True)
+        got = await house.backend().request()
+        got.respond(GRPC_OK)
+        got.say(message(140))
+        await call.has(len(written(message(140), form)))
+        got.rst(H2Code.ENHANCE_YOUR_CALM)
+        await trio.sleep(5)
+        assert not call.over
+        call.grant()
+        await call.end()
+        assert call.end_stream
+        assert status(call, form) == b"8"
+        await nothing_left(house, ErrorKind.UPSTREAM_RESET)
+
+
+@downstreams
+@pytest.mark.parametrize("form", ["", "-text"])
+@pytest.mark.parametrize("said", [0, 10])
+@on_jumping_clock
+async def test_an_answer_that_ends_without_a_status_gets_one(
+    down: str, form: str, said: int
+) -> None:
+    """A client of gRPC knows that it is missing; one of gRPC-Web may take it for success."""
+    async with open_house(web()) as house:
+        _, call, got = await asked(house, down, form)
+        got.respond(GRPC_OK, end=not said)
+        if said:
+            got.say(message(said), end=True)
+        await call.end()
+        assert call.end_stream
+        assert read(call, form)[:said] == (message(said) if said else b"")
+        assert status(call, form) == b"13"
+        await nothing_left(house, ErrorKind.UPSTREAM_PROTOCOL)
+
+
+@downstreams
+@pytest.mark.parametrize("form", ["", "-text"])
+@on_jumping_clock
+async def test_an_answer_that_ends_amid_a_message_has_no_end(down: str, form: str) -> None:
+    async with open_house(web()) as house:
+        _, call, got = await asked(house, down, form)
+        got.respond(GRPC_OK)
+        got.say(message(100)[:50], end=True)
+        await call.end()
+        assert not call.end_stream
+        await nothing_left(house, ErrorKind.UPSTREAM_PROTOCOL)
+
+
+@downstreams
+@on_jumping_clock
+async def test_an_answer_of_no_type_is_taken_for_grpc(down: str) -> None:
+    async with open_house(web()) as house:
+        _, call, got = await asked(house, down, "-text")
+        got.respond([(b":status", b"200")])
+        got.say(message(10))
+        got.trailer(GRPC_END, end=True)
+        await call.end()
+        assert call.field(b"content-type") == b"application/grpc-web-text"
+        assert status(call, "-text") == b"0"
+        await nothing_left(house)
+
+
+@downstreams
+@on_jumping_clock
+async def test_http_that_passes_as_it_is_stays_what_it_is(down: str) -> None:
+    async with open_house(web()) as house:
+        _, call, got = await asked(house, down, "-text")
+        got.respond([(b":status", b"431"), (b"content-type", b"text/html")])
+        got.say(b"<h1>too large</h1>", end=True)
+        await call.end()
+        assert (call.status, bytes(call.body)) == (b"431", b"<h1>too large</h1>")
         await nothing_left(house)
 
 

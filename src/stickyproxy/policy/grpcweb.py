@@ -22,6 +22,7 @@ _LENGTH_BYTES = 4
 _QUAD, _TRIPLE = 4, 3
 _UNREAD = frozenset({b"accept", b"content-length", b"content-type", b"te"})
 _BOUND_TO_BODY = frozenset({b"content-length"})
+_FINE = (b":status", b"200")
 _OF_HTTP = frozenset(
     b"age allow alt-svc connection date etag expires last-modified link location nel pragma"
     b" refresh referrer-policy report-to retry-after server server-timing set-cookie"
@@ -70,17 +71,18 @@ def request_head(headers: Headers, form: Form) -> Headers:
 
 
 def response_head(headers: Headers, form: Form) -> Headers:
-    """The head of the same answer in gRPC-Web; one that is no gRPC's stays as it is."""
-    own = CONTENT_TYPE + (_TEXT if form.text else b"")
-    out = []
-    grpc = False
-    for name, value in headers:
-        if name == b"content-type" and value[: len(GRPC)].lower() == GRPC:
-            out.append((name, own + value[len(GRPC) :]))
-            grpc = True
-        else:
-            out.append((name, value))
-    return [field for field in out if field[0] not in _BOUND_TO_BODY] if grpc else headers
+    """The head of the same answer in gRPC-Web; one that is no gRPC's stays as it is.
+
+    A 200 without a type is taken for gRPC, as `policy.grpc` takes it.
+    """
+    kind = next((value for name, value in headers if name == b"content-type"), None)
+    if kind is None and headers[0] == _FINE:
+        headers, kind = [*headers, (b"content-type", GRPC)], GRPC
+    if kind is None or kind[: len(GRPC)].lower() != GRPC:
+        return headers
+    own = (b"content-type", CONTENT_TYPE + (_TEXT if form.text else b"") + kind[len(GRPC) :])
+    kept = [field for field in headers if field[0] not in _BOUND_TO_BODY]
+    return [own if field[0] == b"content-type" else field for field in kept]
 
 
 def is_answer(headers: Headers) -> bool:

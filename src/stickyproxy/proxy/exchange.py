@@ -199,6 +199,8 @@ class Exchange:
                 await self.web.flush()
         except Exception as error:  # noqa: BLE001 - the boundary
             self._fail(error)
+            if self.web is not None:
+                await self.web.flush_quietly()
         except BaseException:  # cancelled, in one task or in both
             detail = "the proxy is shutting down"
             if self.downstream.on_end is not None:  # else it was answered

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from stickyproxy.errors import ErrorKind, ProxyError, Side
 from stickyproxy.events import DataReceived
 from stickyproxy.policy import grpcweb
+from stickyproxy.policy.grpc import status_of
 from stickyproxy.wire.stream import Stream
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def settle(exchange: Exchange, plan: Plan, web: WebStream) -> None:
 class WebStream(Stream):
     """`asked` is the form of the request's body. Of what is sent here DATA has gRPC's messages whole."""
 
-    __slots__ = ("_decoder", "_due", "_encoder", "_form", "_headed", "_plain", "asked")
+    __slots__ = ("_decoder", "_due", "_encoder", "_ended", "_form", "_headed", "_plain", "asked")
 
     def __init__(self, stream: Stream, asked: Form, form: Form) -> None:
         super().__init__(stream.link, stream.stream_id)
@@ -55,6 +56,7 @@ class WebStream(Stream):
         self._decoder = grpcweb.TextDecoder() if asked.text else None
         self._encoder = grpcweb.TextEncoder() if form.text else None
         self._headed = False
+        self._ended = False
         self._plain = False
         self._due = b""
 
@@ -105,16 +107,24 @@ class WebStream(Stream):
             self._send_head(grpcweb.response_head(headers, self._form), end_stream=end_stream)
 
     def _send_head(self, headers: Headers, *, end_stream: bool) -> None:
+        if not grpcweb.is_answer(headers):  # HTTP's, for pages to read as such
+            self._plain, self._encoder = True, None
+        if self._plain or not end_stream:
+            super().send_headers(headers, end_stream)
+        else:
+            self._send_all(headers, *grpcweb.without_status(headers))
+
+    def _send_all(self, headers: Headers, head: Headers, trailers: Headers) -> None:
         """A trailers-only head becomes a body of trailers, which every page may read (Envoy leaves it
 
         a head, of which a page sees what CORS exposes). Without room for it, it stays one.
         """
-        if not end_stream or not grpcweb.is_answer(headers):
-            super().send_headers(headers, end_stream)
+        if status_of(trailers) is None:
+            super().send_headers(headers, end_stream=False)
             return
-        head, trailers = grpcweb.without_status(headers)
+        self._ended = True
         frame = self._framed(grpcweb.trailers_frame(trailers))
-        if trailers and super().can_send(len(frame)):
+        if super().can_send(len(frame)):
             super().send_headers(head, end_stream=False)
             super().send_data_nowait(frame, end_stream=True)
         else:
@@ -125,20 +135,24 @@ class WebStream(Stream):
 
     def _end(self, frame: bytes) -> None:
         """At once if there is room; else it is due, and goes with `flush`."""
+        self._check()
+        if self._ended:
+            return
+        self._ended = True
         frame = self._framed(frame)
         if super().can_send(len(frame)):
             super().send_data_nowait(frame, end_stream=True)
         else:
-            self._check()
             self._due = frame
 
     def can_send(self, amount: int) -> bool:
         return super().can_send(amount if self._encoder is None else self._encoder.bound(amount))
 
     def send_data_nowait(self, data: bytes, end_stream: bool) -> None:
+        """Of what is translated only the trailers' frame is the end."""
         if self._encoder is not None:
             data = self._encoder.encode(data)
-        super().send_data_nowait(data, end_stream)
+        super().send_data_nowait(data, end_stream and self._plain)
 
     async def send_data(self, data: bytes, end_stream: bool) -> None:
         encoder, self._encoder = self._encoder, None  # what the base class sends is encoded already
@@ -149,8 +163,21 @@ class WebStream(Stream):
             self._encoder = encoder
 
     async def flush(self) -> None:
-        """Trailers for which there was no room, once there is."""
+        """Trailers for which there was no room, once there is. Raises `ProxyError` if there are none:
+
+        a client of gRPC would know that the status is missing, one of gRPC-Web may take it for OK.
+        """
+        if not self._ended and not self._plain:
+            detail = "the backend's answer ended without a status"
+            raise ProxyError(ErrorKind.UPSTREAM_PROTOCOL, Side.UPSTREAM, detail)
         due, self._due = self._due, b""
-        self._encoder = None  # nothing follows
+        self._plain, self._encoder = True, None  # it is as it is to be
         if due:
             await super().send_data(due, end_stream=True)
+
+    async def flush_quietly(self) -> None:
+        """As `flush`, of what is said of a failure."""
+        try:
+            await self.flush()
+        except ProxyError:
+            return
