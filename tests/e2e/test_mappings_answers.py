@@ -144,6 +144,7 @@ def test_others_get_the_response_as_it_is(site: Site, lines: tuple[str, ...]) ->
 
     assert told.pod == "pod-1"
     assert not [name for name in told.fields if name.startswith("access-control-")]
+    assert told.fields["vary"] == "origin"
 
 
 def test_a_strangers_preflight_is_the_backends_to_answer(site: Site) -> None:

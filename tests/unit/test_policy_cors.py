@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stickyproxy.model import Headers
+from stickyproxy.policy.answers import with_added
 from stickyproxy.policy.cors import CorsPlan
 from stickyproxy.rules import Cors
 
@@ -40,12 +41,40 @@ def test_an_allowed_origin_may_read_the_response() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+STRANGERS = pytest.mark.parametrize(
     "origin",
     [None, b"", b"https://evil.example", b"https://app.example.evil", b"https://APP.example"],
 )
+
+
+@STRANGERS
 def test_any_other_request_gets_nothing(origin: bytes | None) -> None:
-    assert CorsPlan(FULL).added(asks(origin)) is None
+    assert CorsPlan(FULL).added(asks(origin, b"POST")) is None
+
+
+@STRANGERS
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_a_cache_does_not_give_pages_what_others_got(origin: bytes | None, method: bytes) -> None:
+    """The Fetch standard, "CORS protocol and HTTP caches"."""
+    assert CorsPlan(FULL).added(asks(origin, method)) == [(b"vary", b"origin")]
+
+
+@pytest.mark.parametrize("credentials", [False, True])
+def test_a_star_exposes_all_there_is_by_name(credentials: bool) -> None:
+    """Beside credentials browsers take `*` for a name."""
+    cors = Cors(("*",), exposed_headers="*", credentials=credentials)
+    added = CorsPlan(cors).added(asks(PAGE)) or []
+    head: Headers = [
+        (b":status", b"200"),
+        (b"content-type", b"application/grpc-web"),
+        (b"x-more", b"1"),
+        (b"x-more", b"2"),
+        (b"grpc-status", b"0"),
+        (b"set-cookie", b"a=b"),
+    ]
+    told = dict(with_added(head, added))
+    assert told[b"access-control-expose-headers"] == b"x-more, grpc-status"
+    assert b"access-control-expose-headers" not in dict(with_added(head[:2], added))
 
 
 def test_a_star_lets_every_origin_in_and_names_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stickyproxy.errors import HTTP_TO_GRPC, GrpcStatus
 from stickyproxy.model import Headers
+from stickyproxy.policy.cors import EXPOSES_ALL, by_name
 from stickyproxy.policy.grpc import percent_encode
 
 _JOINED = frozenset({b"vary"})
@@ -35,4 +36,5 @@ def redirected(code: int, location: bytes, *, grpc: bool) -> Headers:
 def with_added(headers: Headers, added: Headers) -> Headers:
     """A response head with `added` in place of what has the same names."""
     taken = {name for name, _ in added if name not in _JOINED}
-    return [field for field in headers if field[0] not in taken] + added
+    out = [field for field in headers if field[0] not in taken] + added
+    return by_name(out) if EXPOSES_ALL in added else out

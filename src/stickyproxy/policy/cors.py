@@ -5,7 +5,8 @@ page; a preflight (OPTIONS with `access-control-request-method`) of such an orig
 other request passes untouched, a preflight of a stranger too: the backend may know better. gRPC-Web is
 nothing else: `x-grpc-web` and the like stand in `headers`, `grpc-status` in `exposed_headers`.
 
-Unlike Envoy we say `vary: origin`, for a cache must not show one origin's response to another.
+Unlike Envoy we say `vary: origin`, for a cache must not show one origin's response to another, and what
+it may keep of a stranger's request says it too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from __future__ import annotations
 from stickyproxy.model import Headers
 from stickyproxy.rules import Cors
 
+EXPOSES_ALL = (b"access-control-expose-headers", b"*")
 _VARY = (b"vary", b"origin")
+_CACHED = frozenset({b"GET", b"HEAD"})
+_NOT_EXPOSED = frozenset(
+    b"cache-control content-language content-length content-type expires last-modified pragma"
+    b" set-cookie".split()
+)
+"""What every page may read, and what none may."""
 _REQUESTED_METHOD = b"access-control-request-method"
 _REQUESTED_HEADERS = b"access-control-request-headers"
 
@@ -33,10 +41,10 @@ class CorsPlan:
         self._exposed = cors.exposed_headers.encode()
 
     def added(self, headers: Headers) -> Headers | None:
-        """What every response to this request gets; None for a request of no allowed origin."""
+        """What every response to this request gets; None for nothing."""
         origin = _value(headers, b"origin")
         if not origin or not (self._any or origin in self._origins):
-            return None
+            return [_VARY] if _value(headers, b":method") in _CACHED else None
         out = self._allowed(origin)
         if self._exposed:
             out.append((b"access-control-expose-headers", self._exposed))
@@ -68,6 +76,18 @@ class CorsPlan:
         if self._credentials:
             out.append((b"access-control-allow-credentials", b"true"))
         return out
+
+
+def by_name(headers: Headers) -> Headers:
+    """A response head that exposes all there is: `*` would be a mere name beside credentials."""
+    names = dict.fromkeys(name for name, _ in headers if _is_to_be_exposed(name))
+    named = [(EXPOSES_ALL[0], b", ".join(names))] if names else []
+    return [field for field in headers if field != EXPOSES_ALL] + named
+
+
+def _is_to_be_exposed(name: bytes) -> bool:
+    hidden = name in _NOT_EXPOSED or name.startswith((b":", b"access-control-"))
+    return not hidden and name != _VARY[0]
 
 
 def _value(headers: Headers, name: bytes) -> bytes:

@@ -52,6 +52,7 @@ def cors_of_backends(
         tuple(origins),
         methods="*",
         headers="*",
+        exposed_headers="*",
         credentials=cookie and "*" not in origins,
         max_age=MAX_AGE,
     )

@@ -44,8 +44,8 @@ class CorsSpec(Struct, frozen=True, kw_only=True):
     exposed_headers: Annotated[
         str | list[Text] | None,
         Meta(
-            description="`access-control-expose-headers`. What gRPC-Web needs is added where it is "
-            "translated."
+            description="`access-control-expose-headers`; `*` exposes all that a response has. What "
+            "gRPC-Web needs is added where it is translated."
         ),
     ] = None
     credentials: Annotated[

@@ -71,8 +71,8 @@ class ProcessSpec(Struct, frozen=True, rename=lambda name: name.replace("_", "-"
     cors_origin: Annotated[
         Texts | UnsetType,
         Meta(
-            description="Origins whose pages may call the backends, `*` is any. With `sticky` by cookie "
-            "browsers send it, but not with `*`. Default: none.",
+            description="Origins whose pages may call the backends and read all of their answers, `*` is "
+            "any. With `sticky` by cookie browsers send it, but not with `*`. Default: none.",
             examples=["[https://app.example.com]"],
         ),
     ] = UNSET
