@@ -212,6 +212,11 @@ async def test_empty_compressed_and_huge_messages_pass(down: str, form: str) -> 
         await nothing_left(house)
 
 
+async def send_and_end(call: Call, body: bytes) -> None:
+    await call.send(body)
+    call.trailer(GRPC_END, end=True)
+
+
 async def send_all(call: Call, body: bytes) -> None:
     await call.send(body, end=True)
 
@@ -334,6 +339,29 @@ async def test_a_trailers_only_answer_is_a_body_that_a_page_can_read(down: str, 
         assert call.field(b"x-more") == b""
         await nothing_left(house)
         assert house.ended[0].response.grpc_status == 5
+
+
+@pytest.mark.parametrize("form", ["", "-text"])
+@on_jumping_clock
+async def test_a_trailers_only_answer_does_not_care_who_else_fills_the_link(form: str) -> None:
+    limits = CodecLimits(stream_credit=10_000_000, link_credit=10_000_000)
+    async with open_house(web()) as house, trio.open_nursery() as nursery:
+        client = await house.client("h2", limits)
+        large = client.request(asking(form), end=True)
+        first = await house.backend().request(1)
+        call = client.request(asking(form), end=True)
+        second = await house.backend().request(2)
+        client.reading = False
+        first.respond(GRPC_OK)
+        nursery.start_soon(send_and_end, first, message(1_000_000))
+        await trio.sleep(1)
+        second.respond([*GRPC_OK, (b"grpc-status", b"5")], end=True)
+        await trio.sleep(1)
+        client.reading = True
+        await call.end()
+        assert status(call, form) == b"5"
+        await large.end()
+        assert status(large, form) == b"0"
 
 
 @downstreams

@@ -117,14 +117,14 @@ class WebStream(Stream):
     def _send_all(self, headers: Headers, head: Headers, trailers: Headers) -> None:
         """A trailers-only head becomes a body of trailers, which every page may read (Envoy leaves it
 
-        a head, of which a page sees what CORS exposes). Without room for it, it stays one.
+        a head, of which a page sees what CORS exposes). Without a window for it, it stays one.
         """
         if status_of(trailers) is None:
             super().send_headers(headers, end_stream=False)
             return
         self._ended = True
         frame = self._framed(grpcweb.trailers_frame(trailers))
-        if super().can_send(len(frame)):
+        if self._fits(frame):
             super().send_headers(head, end_stream=False)
             super().send_data_nowait(frame, end_stream=True)
         else:
@@ -133,14 +133,18 @@ class WebStream(Stream):
     def _framed(self, frame: bytes) -> bytes:
         return frame if self._encoder is None else self._encoder.end(frame)
 
+    def _fits(self, frame: bytes) -> bool:
+        """A window is the client's; room on the link is not asked for, as it is not for HTTP's trailers."""
+        return self.link.codec.window(self.stream_id) >= len(frame)
+
     def _end(self, frame: bytes) -> None:
-        """At once if there is room; else it is due, and goes with `flush`."""
+        """At once if there is a window for it; else it is due, and goes with `flush`."""
         self._check()
         if self._ended:
             return
         self._ended = True
         frame = self._framed(frame)
-        if super().can_send(len(frame)):
+        if self._fits(frame):
             super().send_data_nowait(frame, end_stream=True)
         else:
             self._due = frame
@@ -163,7 +167,7 @@ class WebStream(Stream):
             self._encoder = encoder
 
     async def flush(self) -> None:
-        """Trailers for which there was no room, once there is. Raises `ProxyError` if there are none:
+        """Trailers for which there was no window, once there is. Raises `ProxyError` if there are none:
 
         a client of gRPC would know that the status is missing, one of gRPC-Web may take it for OK.
         """
