@@ -7,12 +7,14 @@ import trio
 
 from stickyproxy.codec.api import CodecLimits
 from stickyproxy.errors import ErrorKind
+from stickyproxy.health.outcome import Outcome
 from stickyproxy.model import Headers
 from stickyproxy.rules import Redirect
 from support.clock import on_jumping_clock
 from support.house import House, open_house
 from support.peers import Call
 from support.plan import GET, OK, SHADOW_KEY, Plan
+from support.told import told
 from support.websockets import (
     ACCEPT,
     KEY,
@@ -191,6 +193,26 @@ async def test_a_backend_that_answers_200_to_an_upgrade_has_not_accepted(down: s
             await nothing_left(house, ErrorKind.UPSTREAM_PROTOCOL)
 
 
+@on_jumping_clock
+async def test_who_takes_no_websockets_is_not_ill_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or anybody could have an endpoint ejected by asking it for one."""
+    async with open_house(plan("http")) as house:
+        with told(house) as heard:
+            _, got = await asked(house, "h2")
+            got.respond([(b":status", b"200"), (b"content-length", b"4")])
+            await house.reports()
+    async with open_house(plan("h2c")) as house:
+        with told(house) as more:
+            _, got = await asked(house, "h2")
+            got.respond([(b":status", b"204")], end=True)
+            await house.reports()
+    monkeypatch.setattr("stickyproxy.codec.reference.ReferenceCodec.extended_connect", False)
+    async with open_house(plan("h2c")) as house:
+        with told(house) as most:
+            await answered(house, "h2")
+    assert [heard, more, most] == [[("10.0.0.1:80", Outcome.NEUTRAL)]] * 3
+
+
 @pytest.mark.parametrize("down", ["h1", "h2"])
 @on_jumping_clock
 async def test_a_backend_that_proves_nothing_is_no_websocket(down: str) -> None:
@@ -221,6 +243,10 @@ async def test_an_http2_backend_that_announced_nothing_is_not_asked(
 BAD: dict[str, tuple[Headers, bytes]] = {
     "no version": ([(b"sec-websocket-key", KEY)], b"426"),
     "old version": ([(b"sec-websocket-version", b"8"), (b"sec-websocket-key", KEY)], b"426"),
+    "two versions": (
+        [*[(b"sec-websocket-version", b"13")] * 2, (b"sec-websocket-key", KEY)],
+        b"426",
+    ),
     "no key": ([(b"sec-websocket-version", b"13")], b"400"),
     "short key": ([(b"sec-websocket-version", b"13"), (b"sec-websocket-key", b"aGk=")], b"400"),
     "junk key": ([(b"sec-websocket-version", b"13"), (b"sec-websocket-key", b"!" * 24)], b"400"),
@@ -250,6 +276,36 @@ async def test_a_method_that_is_not_get_is_405() -> None:
         call = await answered(house, "h1", [(b":method", b"DELETE"), *asking("h1")[1:]])
         assert (call.status, call.field(b"allow")) == (b"405", b"GET")
         await nothing_left(house)
+
+
+@pytest.mark.parametrize(
+    ("method", "status"), [(b"GET", b"426"), (b"HEAD", b"405"), (b"DELETE", b"405")]
+)
+@on_jumping_clock
+async def test_the_next_request_on_a_refused_ones_connection_is_served(
+    method: bytes, status: bytes
+) -> None:
+    bad = b" /chat HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    async with open_house(plan("http")) as house:
+        client = house.raw_client()
+        await client.send_all(method + bad)
+        heard = await client.receive_some()
+        assert heard.startswith(b"HTTP/1.1 " + status)
+        assert heard.endswith(b"\r\n\r\n") is (method == b"HEAD")
+        await client.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        (await house.backend().request()).respond([(b":status", b"204")], end=True)
+        assert (await client.receive_some()).startswith(b"HTTP/1.1 204")
+
+
+@pytest.mark.parametrize("up", ["http", "h2c"])
+@on_jumping_clock
+async def test_a_websocket_that_ends_with_its_head_is_400(up: str) -> None:
+    async with open_house(plan(up)) as house:
+        client = await house.client("h2")
+        call = await client.request(asking("h2"), end=True).end()
+        assert call.status == b"400"
+        assert house.backend().arrived == []
+        await nothing_left(house, ErrorKind.BAD_REQUEST)
 
 
 @on_jumping_clock

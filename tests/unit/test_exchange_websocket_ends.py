@@ -13,11 +13,13 @@ import pytest
 import trio
 
 from stickyproxy.errors import ErrorKind, H2Code, ProxyError, Side
+from stickyproxy.health.outcome import Outcome
 from stickyproxy.proxy.websocket import SocketResponse
 from stickyproxy.wire.age import AgeLimit
 from support.clock import on_jumping_clock
 from support.house import House, open_house
 from support.peers import Call, Peer
+from support.told import told
 from support.websockets import MASK, WAYS, asking, close, close_code, connected, frame, plan
 
 both_ways = pytest.mark.parametrize(("down", "up"), WAYS)
@@ -162,6 +164,41 @@ async def test_a_backend_that_dies_is_told_where_it_can_be(
             assert down == "h1" or moment.call.reset == (
                 H2Code.NO_ERROR if orderly else H2Code.INTERNAL_ERROR
             )
+        await settled(moment, ErrorKind.UPSTREAM_CLOSED)
+
+
+@pytest.mark.parametrize("up", ["http", "h2c"])
+@on_jumping_clock
+async def test_a_client_of_http2_that_ends_without_a_close_is_told_none(up: str) -> None:
+    async with open_house(plan(up)) as house:
+        moment = await between_frames(house, "h2")
+        assert moment.got is not None
+        before = bytes(moment.call.body)
+        moment.call.say(b"", end=True)
+        await moment.call.end()
+        assert (bytes(moment.call.body), moment.call.end_stream) == (before, True)
+        await ended(moment.got)
+        moment.got.peer.close() if up == "http" else None
+        await settled(moment, ErrorKind.CLIENT_GONE)
+        tunnel = house.ended[0].tunnel
+        assert tunnel is not None
+        assert tunnel.close_code is None
+
+
+@both_ways
+@on_jumping_clock
+async def test_a_backend_that_ends_in_good_order_is_well(down: str, up: str) -> None:
+    """Many servers just close: five of those in a row are no reason to move a session."""
+    async with open_house(plan(up)) as house:
+        with told(house) as heard:
+            moment = await between_frames(house, down)
+            assert moment.got is not None
+            moment.got.say(b"", end=True)
+            if up == "http":
+                moment.got.peer.close()
+            await ended(moment.call)
+            await house.reports()
+            assert heard == [("10.0.0.1:80", Outcome.NEUTRAL)]
         await settled(moment, ErrorKind.UPSTREAM_CLOSED)
 
 

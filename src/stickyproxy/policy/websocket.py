@@ -48,15 +48,20 @@ def accept_of(key: bytes) -> bytes:
 
 def refusal_of(headers: Headers, *, keyed: bool) -> tuple[Headers, bytes] | None:
     """The whole answer to a broken handshake; None for a good one. `keyed`: it came by HTTP/1.1."""
-    fields = dict(headers)
-    if fields.get(b":method") != b"GET":
-        return _answer(405, "a WebSocket begins with GET", [(b"allow", b"GET")])
-    if fields.get(b"sec-websocket-version") != _VERSION:
+    method = dict(headers)[b":method"]
+    if method != b"GET":
+        told, body = _answer(405, "a WebSocket begins with GET", [(b"allow", b"GET")])
+        return told, b"" if method == b"HEAD" else body
+    if _values(headers, b"sec-websocket-version") != [_VERSION]:
         more = [(b"sec-websocket-version", _VERSION)]
         return _answer(426, "the version of WebSocket served here is 13", more)
-    if keyed and not _is_key([value for name, value in headers if name == b"sec-websocket-key"]):
+    if keyed and not _is_key(_values(headers, b"sec-websocket-key")):
         return _answer(400, "Sec-WebSocket-Key is not 16 bytes in base64, said once", [])
     return None
+
+
+def _values(headers: Headers, name: bytes) -> list[bytes]:
+    return [value for field, value in headers if field == name]
 
 
 def _is_key(values: list[bytes]) -> bool:
@@ -105,8 +110,7 @@ def is_accepted(headers: Headers, key: bytes) -> bool:
 
 def is_proven(headers: Headers, key: bytes) -> bool:
     """Whether an answer that accepts over HTTP/1.1 is one to our request (RFC 6455 §4.1)."""
-    said = [value for name, value in headers if name == b"sec-websocket-accept"]
-    return said == [accept_of(key)]
+    return _values(headers, b"sec-websocket-accept") == [accept_of(key)]
 
 
 # --- frames -----------------------------------------------------------------------------------------

@@ -112,6 +112,8 @@ class Tunnel:
                 raise _refused(ErrorKind.FORBIDDEN, "this route does not take WebSockets")
             self._ignore()
             return True
+        if exchange.head.end_stream:
+            raise _refused(ErrorKind.BAD_REQUEST, "a WebSocket does not end with its head")
         refusal = words.refusal_of(exchange.head.headers, keyed=not self.multiplexed)
         if refusal is not None:
             exchange.plan = None  # no backend was chosen, so nothing is said of a session
@@ -138,8 +140,7 @@ class Tunnel:
     def check(self, link: Link | None) -> None:
         """Raises `ProxyError` for a link on which none can be asked for."""
         if link is not None and not link.codec.extended_connect:
-            detail = "the backend's HTTP/2 takes no WebSockets (RFC 8441 is not announced)"
-            raise ProxyError(ErrorKind.UPSTREAM_PROTOCOL, Side.UPSTREAM, detail)
+            raise _unfit("the backend's HTTP/2 takes no WebSockets (RFC 8441 is not announced)")
 
     def answered(self, headers: Headers) -> Headers | None:
         """What the client is told of a backend that accepted; None for one that did not.
@@ -149,7 +150,7 @@ class Tunnel:
         if not words.is_accepted(headers, self._key):
             if self.multiplexed and headers[0][1][:1] == b"2":
                 status = headers[0][1].decode()
-                raise _wrong(f"the backend answered {status} to an Upgrade, not 101")
+                raise _unfit(f"the backend answered {status} to an Upgrade, not 101")
             return None
         if self._key and not words.is_proven(headers, self._key):
             raise _wrong("the backend's Sec-WebSocket-Accept does not answer our key")
@@ -199,11 +200,11 @@ class Tunnel:
         self._exchange.abort(ProxyError(ErrorKind.IDLE_TIMEOUT, Side.INTERNAL, detail))
 
     def backend_ended(self) -> None:
-        """Raises `ProxyError` if nobody had said Close."""
+        """Raises `ProxyError` if nobody had said Close. Many servers end so, and are well: an echo."""
         if self.close_code is None:
             self.bare = True
             detail = "the backend left without a Close frame"
-            raise ProxyError(ErrorKind.UPSTREAM_CLOSED, Side.UPSTREAM, detail)
+            raise ProxyError(ErrorKind.UPSTREAM_CLOSED, Side.UPSTREAM, detail, echo=True)
 
     def leave(self, upstream: Stream) -> None:
         """The backend's stream is given up: say so, where there is a word for it. Sync."""
@@ -274,7 +275,7 @@ class SocketResponse(Response):
         if accepted is None:
             return super().relay_head(event, plan, set_cookie, now)
         if event.end_stream:
-            raise _wrong("the backend accepted and ended at once")
+            raise _unfit("the backend accepted and ended at once")
         told = HeadReceived(event.stream_id, accepted, end_stream=False)
         super().relay_head(told, plan, set_cookie, now)
         self.messages = self._tunnel.from_backend
@@ -316,7 +317,7 @@ class SocketResponse(Response):
             return
         code = words.GOING_AWAY if error.kind in _OURS else words.FAILED
         frame = words.close_frame(code, f"stickyproxy: {error.detail}")
-        if self._tunnel.from_backend.close_code is not None:
+        if self._tunnel.from_backend.close_code is not None or error.kind is ErrorKind.CLIENT_GONE:
             frame = b""
         whole = self.messages.at_boundary and not self._amid_data
         if error.kind in _ITS_OWN:
@@ -326,6 +327,11 @@ class SocketResponse(Response):
             self._relayed(frame)
         else:
             self._downstream.close(H2Code.INTERNAL_ERROR)
+
+
+def _unfit(detail: str) -> ProxyError:
+    """The endpoint is well, and there is no WebSocket to be had: anybody may ask for one anywhere."""
+    return ProxyError(ErrorKind.UPSTREAM_PROTOCOL, Side.INTERNAL, detail)
 
 
 def _wrong(detail: str) -> ProxyError:
