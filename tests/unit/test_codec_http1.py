@@ -584,6 +584,13 @@ def test_grpc_request_is_chunked_for_its_trailers() -> None:
     assert b"content-length" not in output
 
 
+@pytest.mark.parametrize("kind", [b"application/grpc-web+proto", b"application/grpc-web-text"])
+def test_grpc_web_keeps_its_length_for_it_has_no_trailers(kind: bytes) -> None:
+    framed = [(b"content-type", kind), (b"content-length", b"2")]
+    assert b"content-length: 2\r\n" in written([*POST, *framed], end=False)
+    assert b"content-length: 2\r\n" in respond(get(), 1, [*OK, *framed], b"hi")
+
+
 def test_cookie_crumbs_are_joined_where_the_first_stood() -> None:
     output = written(
         [*GET, (b"cookie", b"a=1"), (b"x-a", b"b"), (b"cookie", b"c=2"), (b"cookie", b"d=3")],

@@ -119,9 +119,14 @@ def trailer_fields(fields: Iterable[tuple[bytes, bytes]]) -> Headers:
 
 
 def wants_trailers(headers: Headers) -> bool:
-    """Whether trailers are to be expected after this head: announced, or gRPC."""
+    """Whether trailers are to be expected after this head: announced, or gRPC (not its form for pages)."""
     return any(
-        name == b"trailer" or (name == b"content-type" and value.startswith(b"application/grpc"))
+        name == b"trailer"
+        or (
+            name == b"content-type"
+            and value.startswith(b"application/grpc")
+            and not value.startswith(b"application/grpc-web")
+        )
         for name, value in headers
     )
 
