@@ -10,6 +10,7 @@ from stickyproxy.model import (
     ClusterSpec,
     Endpoint,
     HashPolicy,
+    HeaderAdd,
     Headers,
     LoadBalancer,
     Route,
@@ -85,6 +86,7 @@ class Plan:
     allowed: Allowance = DEFAULT
     retry: RetryPolicy | None = None
     idempotent: bool = False
+    added: tuple[HeaderAdd, ...] = ()
 
     @property
     def cluster(self) -> Cluster:
@@ -120,6 +122,7 @@ class Plan:
             retry=self.retry,
             idempotent=self.idempotent,
             grpc_web=self.grpc_web,
+            add_response_headers=self.added,
         )
         shadow = None if self.shadow is None else Shadow("copies", SHADOW, self.shadow)
         routes = Routes([Route("all", RouteMatch("/"), (target,), shadow)])

@@ -9,7 +9,7 @@ import trio
 
 from stickyproxy.codec.api import CodecLimits
 from stickyproxy.errors import ErrorKind, H2Code
-from stickyproxy.model import Headers
+from stickyproxy.model import HeaderAdd, Headers
 from stickyproxy.policy.grpcweb import trailers_frame
 from stickyproxy.rules import Cors
 from support.clock import on_jumping_clock
@@ -329,7 +329,7 @@ async def test_http_that_passes_as_it_is_stays_what_it_is(down: str) -> None:
 @pytest.mark.parametrize("form", ["", "-text"])
 @on_jumping_clock
 async def test_a_trailers_only_answer_is_a_body_that_a_page_can_read(down: str, form: str) -> None:
-    async with open_house(web()) as house:
+    async with open_house(web(added=(HeaderAdd("x-ours", "1"),))) as house:
         _, call, got = await asked(house, down, form)
         ended = [(b"grpc-status", b"5"), (b"x-more", b"1"), (b"x-more", b"2"), (b"y-bin", b"AAEC")]
         got.respond([*GRPC_OK, *ended], end=True)
@@ -337,6 +337,7 @@ async def test_a_trailers_only_answer_is_a_body_that_a_page_can_read(down: str, 
         assert read(call, form) == trailers_frame(ended)
         assert call.field(b"grpc-status") == b""
         assert call.field(b"x-more") == b""
+        assert call.field(b"x-ours") == b"1"
         await nothing_left(house)
         assert house.ended[0].response.grpc_status == 5
 

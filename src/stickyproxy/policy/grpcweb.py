@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Container
 from typing import NamedTuple
 
 from stickyproxy.model import Headers
@@ -90,16 +91,18 @@ def is_answer(headers: Headers) -> bool:
     return any(name == b"content-type" and form_of(value) is not None for name, value in headers)
 
 
-def without_status(headers: Headers) -> tuple[Headers, Headers]:
+def without_status(headers: Headers, theirs: Container[bytes]) -> tuple[Headers, Headers]:
     """A trailers-only head as the head and the trailers that it stands for.
 
-    What is HTTP's is for the browser (a cookie for nobody else), and must be in a head; all other
-    fields are the metadata that the server gave with its status.
+    `theirs` has the names that the server itself gave: metadata, all but what is HTTP's. That is for
+    the browser (a cookie for nobody else), and must be in a head.
     """
     head: Headers = []
     trailers: Headers = []
     for field in headers:
-        (head if _is_of_http(field[0]) else trailers).append(field)
+        name = field[0]
+        moved = name[:5] == b"grpc-" or (name in theirs and not _is_of_http(name))
+        (trailers if moved else head).append(field)
     return head, trailers
 
 

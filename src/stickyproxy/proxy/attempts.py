@@ -265,11 +265,7 @@ async def _download(exchange: Exchange, plan: Plan, cluster: Cluster, upstream: 
             if event.end_stream:
                 return
         elif isinstance(event, HeadReceived):
-            if plan.retry is not None:
-                look_at(exchange, plan, plan.retry, event)
-            exchange.upload.commit()
-            now, set_cookie = exchange.context.now(), exchange.key.set_cookie
-            translated = response.relay_head(event, plan.headers, set_cookie, now)
+            translated = _relay_head(exchange, plan, event)
             if translated or event.end_stream:
                 return
         elif isinstance(event, TrailersReceived):
@@ -279,6 +275,17 @@ async def _download(exchange: Exchange, plan: Plan, cluster: Cluster, upstream: 
             upstream = await _faster_of(exchange, plan, cluster, upstream)
         else:
             exchange.downstream.send_headers(event.headers, end_stream=False)
+
+
+def _relay_head(exchange: Exchange, plan: Plan, event: HeadReceived) -> bool:
+    """As `Response.relay_head`. Raises `Declined` where another attempt is to follow."""
+    if plan.retry is not None:
+        look_at(exchange, plan, plan.retry, event)
+    exchange.upload.commit()
+    if exchange.web is not None:
+        exchange.web.heard(event)
+    now, set_cookie = exchange.context.now(), exchange.key.set_cookie
+    return exchange.response.relay_head(event, plan.headers, set_cookie, now)
 
 
 async def _more(response: Response, upstream: Stream) -> Received:

@@ -46,7 +46,17 @@ def settle(exchange: Exchange, plan: Plan, web: WebStream) -> None:
 class WebStream(Stream):
     """`asked` is the form of the request's body. Of what is sent here DATA has gRPC's messages whole."""
 
-    __slots__ = ("_decoder", "_due", "_encoder", "_ended", "_form", "_headed", "_plain", "asked")
+    __slots__ = (
+        "_decoder",
+        "_due",
+        "_encoder",
+        "_ended",
+        "_form",
+        "_headed",
+        "_plain",
+        "_theirs",
+        "asked",
+    )
 
     def __init__(self, stream: Stream, asked: Form, form: Form) -> None:
         super().__init__(stream.link, stream.stream_id)
@@ -59,6 +69,7 @@ class WebStream(Stream):
         self._ended = False
         self._plain = False
         self._due = b""
+        self._theirs: frozenset[bytes] = frozenset()
 
     def speak_plainly(self) -> None:
         """Nothing was received or sent yet, and nothing will be translated."""
@@ -97,6 +108,11 @@ class WebStream(Stream):
 
     # --- sending ---
 
+    def heard(self, head: HeadReceived) -> None:
+        """The backend's, which comes next."""
+        if head.end_stream:
+            self._theirs = frozenset(name for name, _ in head.headers)
+
     def send_headers(self, headers: Headers, end_stream: bool) -> None:
         if self._plain or (not self._headed and headers[0][1][:1] == b"1"):
             super().send_headers(headers, end_stream)
@@ -112,7 +128,7 @@ class WebStream(Stream):
         if self._plain or not end_stream:
             super().send_headers(headers, end_stream)
         else:
-            self._send_all(headers, *grpcweb.without_status(headers))
+            self._send_all(headers, *grpcweb.without_status(headers, self._theirs))
 
     def _send_all(self, headers: Headers, head: Headers, trailers: Headers) -> None:
         """A trailers-only head becomes a body of trailers, which every page may read (Envoy leaves it
