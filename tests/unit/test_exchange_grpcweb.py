@@ -15,7 +15,7 @@ from stickyproxy.rules import Cors
 from support.clock import on_jumping_clock
 from support.house import House, open_house
 from support.peers import Call, Peer
-from support.plan import GRPC_END, GRPC_OK, POST, Plan, message
+from support.plan import GRPC_END, GRPC_OK, POST, SHADOW, Plan, message
 
 downstreams = pytest.mark.parametrize("down", ["h1", "h2"])
 forms = pytest.mark.parametrize("form", ["", "+proto", "-text", "-text+proto"])
@@ -483,3 +483,28 @@ async def test_a_page_of_another_origin_may_call_and_read_all_of_it(down: str) -
         await call.end()
         assert call.field(b"access-control-allow-origin") == b"https://a.example"
         assert status(call) == b"0"
+
+
+@downstreams
+@on_jumping_clock
+async def test_a_page_of_another_origin_hears_of_an_overload(down: str) -> None:
+    origin = (b"origin", b"https://a.example")
+    async with open_house(web(cors=Cors(("https://a.example",)), shadow=100.0)) as house:
+        house.context.overloaded = True
+        client = await house.client(down)
+        asked = (b"access-control-request-method", b"POST")
+        flight = client.request(
+            [(b":method", b"OPTIONS"), *asking("")[1:4], origin, asked], end=True
+        )
+        await flight.end()
+        assert flight.status == b"200"
+        call = client.request(asking("", origin))
+        call.say(message(10), end=True)
+        await call.end()
+        assert call.field(b"access-control-allow-origin") == b"https://a.example"
+        assert status(call) == b"14"
+        await house.until(lambda: not house.left_behind())
+        assert [exchange.attempts for exchange in house.ended] == [0, 0]
+        assert not house.backend().arrived
+        assert house.context.metrics.cluster(SHADOW).upstream_rq_shadow_total == 0
+        assert not any(backend.arrived for backend in house.backends.values())

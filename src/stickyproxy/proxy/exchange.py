@@ -266,7 +266,7 @@ class Exchange:
         if b":protocol" in head.fields or head.fields.get(b":method") == b"CONNECT":
             self.tunnel = tunnel_of(self)
         if context.overloaded:
-            raise _refused(ErrorKind.OVERLOAD, "too much memory is in use")
+            self._turn_away()
         if may_have_dots(head.fields.get(b":path", b"")):
             settle_path(self)
         if context.gate is not None and stopped_at(context.gate, self):
@@ -274,6 +274,12 @@ class Exchange:
         if hosts is not None:
             return host_route(hosts, self)
         return snapshot.routes.match(head.headers, head.fields)
+
+    def _turn_away(self) -> None:
+        """At once, but for a page: without its route's CORS it would not hear why."""
+        self.error = _refused(ErrorKind.OVERLOAD, "too much memory is in use")
+        if b"origin" not in self.head.fields or self.tunnel is not None:
+            raise self.error
 
     def _choose(self, route: Route) -> Plan:
         """The session's key, and by it the target of a weighted group."""

@@ -50,7 +50,7 @@ class Extras:
             return True
         if self._cors is not None and self._answers_preflight(exchange):
             return True
-        if self._mirroring is not None and exchange.tunnel is None:
+        if self._mirroring is not None and exchange.tunnel is None and exchange.error is None:
             self._mirroring.begin(exchange, context)
         return False
 
