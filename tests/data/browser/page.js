@@ -56,7 +56,7 @@ async function call(base, method, message, { form = "", headers = {}, signal } =
   });
   const told = read(form ? decoded(await response.text()) : new Uint8Array(await response.arrayBuffer()));
   return {
-    ...told, http: response.status, type: response.headers.get("content-type"),
+    ...told, head: Object.fromEntries(response.headers), http: response.status, type: response.headers.get("content-type"),
     status: told.trailers["grpc-status"] ?? response.headers.get("grpc-status"),
   };
 }
@@ -103,11 +103,11 @@ function socket(url, say, protocols = []) {
 async function calls(base) {
   const told = {};
   for (const form of ["", "-text"]) {
-    told[`unary${form}`] = await call(base, "Echo", "hello", { form, headers: { "t-more": "yes" } });
+    told[`unary${form}`] = await call(base, "Echo", "hello", { form, headers: { "t-more": "yes", "i-more": "no" } });
     told[`stream${form}`] = await call(base, "Repeat", "again", { form, headers: { "x-times": "3" } });
     told[`empty${form}`] = await call(base, "Echo", "", { form });
     told[`huge${form}`] = await call(base, "Echo", new Uint8Array(1 << 20), { form });
-    told[`fail${form}`] = await call(base, "Fail", "5 not here", { form });
+    told[`fail${form}`] = await call(base, "Fail", "5 not here", { form, headers: { "t-more": "yes" } });
     told[`late${form}`] = await call(base, "FailLate", "10 midway", { form });
   }
   told.compressed = await call(base, "Repeat", "z".repeat(90), { headers: { "x-times": "1", "x-compress": "1" } });
