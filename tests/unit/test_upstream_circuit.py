@@ -118,6 +118,31 @@ def test_no_more_connections_than_allowed_and_the_rest_waits_its_turn(upstream: 
     run()
 
 
+@BOTH
+def test_what_is_given_holds_where_it_is_more_than_the_default(
+    upstream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A WebSocket of HTTP/1.1 has a connection to itself: 1024 for an endpoint are few."""
+    monkeypatch.setattr("stickyproxy.upstream.pool.MAX_LINKS", 2)
+    monkeypatch.setattr("stickyproxy.upstream.pool.MAX_WAITERS", 2)
+
+    @on_jumping_clock
+    async def run() -> None:
+        given = CircuitBreaker(max_connections=4, max_pending_requests=4)
+        async with limited(given, upstream) as house:
+            client = await house.client()
+            for _ in range(2):
+                for _ in range(4):
+                    client.request(POST, end=True)
+                await trio.sleep(1)
+            assert house.backend().dials == 4
+            assert len(house.backend().arrived) == 4
+            cluster = house.metrics.cluster(CLUSTER)
+            assert (cluster.upstream_rq_pending_active, house.ended) == (4, [])
+
+    run()
+
+
 def test_an_endpoint_without_a_connection_may_always_have_one() -> None:
     @on_jumping_clock
     async def run() -> None:

@@ -217,9 +217,10 @@ class EndpointPool:
         return waiter
 
     def _refusal(self) -> str:
-        if len(self._waiters) + len(self._choosy) >= self._most_waiters:
-            return f"{self._most_waiters} requests already wait for {self.endpoint.key}"
-        return self.circuit.refusal() if self.circuit is not None else ""
+        if self.circuit is not None:
+            return self.circuit.refusal()
+        full = len(self._waiters) + len(self._choosy) >= self._most_waiters
+        return f"{self._most_waiters} requests already wait for {self.endpoint.key}" if full else ""
 
     def open_reserved(self, waiter: Waiter, headers: Headers, end_stream: bool) -> Stream | None:
         """The stream that was reserved; None when the link closed in between: ask again."""
@@ -321,11 +322,10 @@ class EndpointPool:
 
     def room(self) -> int:
         """How many links more there may be."""
-        room = self._most_links - len(self.links) - self.dialling
         if self.circuit is None:
-            return room
+            return self._most_links - len(self.links) - self.dialling
         # Envoy's rule too: an endpoint without any may always have one.
-        return min(room, max(self.circuit.room(), 0 if self.links or self.dialling else 1))
+        return max(self.circuit.room(), 0 if self.links or self.dialling else 1)
 
     def _free(self, link: Link) -> int:
         if link.over or link.draining or link in self.vigil.suspects:
