@@ -147,6 +147,22 @@ async def test_name_that_never_resolved_is_told_when_it_does(
     assert watched.changes == 1
 
 
+async def test_what_is_wrong_with_a_name_is_said_until_it_has_an_answer(
+    dns: FakeDns, watched: Watched, autojump_clock: trio.testing.MockClock
+) -> None:
+    unknown = socket.gaierror(socket.EAI_NONAME, "unknown")
+    dns.answers = {"a": ["10.0.0.1"], "b": unknown}
+    await watched.resolver.watch(["a", "b"])
+    assert watched.resolver.problem(["a"]) == ""
+    assert watched.resolver.problem(["a", "b", "never-asked"]) == "DNS: b: unknown"
+    dns.answers = {"a": unknown, "b": ["10.0.0.2"]}
+    await trio.sleep(REFRESH + 1)
+    assert watched.resolver.problem(["b"]) == ""
+    assert watched.resolver.problem(["a"]) == "DNS: a: unknown, its last addresses are kept"
+    await watched.resolver.watch(["b"])
+    assert watched.resolver.problem(["a"]) == ""
+
+
 async def test_name_nobody_answers_for_holds_up_neither_the_start_nor_other_names(
     dns: FakeDns, watched: Watched, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -52,9 +52,11 @@ class Knowledge:
         """Why a cluster has no members, or not all; "" if there is nothing to say."""
         snapshot = self._maker.current
         found = snapshot.clusters.get(cluster) if snapshot is not None else None
-        if self._kube is None or found is None or found.spec.kube is None:
+        if found is None:
             return ""
-        return self._kube.problem(found.spec.kube)
+        if self._kube is not None and found.spec.kube is not None:
+            return self._kube.problem(found.spec.kube)
+        return self.dns.problem(names_of([found.spec]))
 
     def configure(self, settings: Settings) -> None:
         """New settings; they act with the next Snapshot, a moment later."""

@@ -32,8 +32,8 @@ class DnsResolver:
         self._changed = changed
         self._scopes: dict[str, trio.CancelScope] = {}
         self._awaited: dict[str, trio.Event] = {}
-        self.failed: set[str] = set()
-        """Names whose last question had no answer."""
+        self.failed: dict[str, str] = {}
+        """Names whose last question had no answer, and why."""
         self.failures = 0
         """Questions without an answer, from the start on."""
         self._nursery: trio.Nursery | None = None
@@ -52,7 +52,7 @@ class DnsResolver:
         for name in self._scopes.keys() - wanted:
             self._scopes.pop(name).cancel()
             self.known.pop(name, None)
-            self.failed.discard(name)
+            self.failed.pop(name, None)
         self._awaited = {name: trio.Event() for name in wanted - self._scopes.keys()}
         for name in self._awaited:
             self._start(name)
@@ -92,15 +92,25 @@ class DnsResolver:
         before = self.known.get(name)
         self.known[name] = addresses
         if name in self.failed:
-            self.failed.discard(name)
+            del self.failed[name]
             logs.info("dns_answered", name=name, addresses=list(addresses))
         return addresses != before
 
     def _complain(self, name: str, reason: str) -> bool:
         """Once, until it succeeds again."""
         self.failures += 1
-        if name not in self.failed:
-            self.failed.add(name)
+        told = name in self.failed
+        self.failed[name] = reason
+        if not told:
             kept = list(self.known.get(name, ()))
             logs.warning("dns_failed", name=name, reason=reason, kept=kept)
         return False
+
+    def problem(self, names: Iterable[str]) -> str:
+        """What is not known of these, or not any more; "" if there is nothing to say."""
+        return "; ".join(
+            f"DNS: {name}: {self.failed[name]}"
+            + ", its last addresses are kept" * (name in self.known)
+            for name in sorted(names)
+            if name in self.failed
+        )
