@@ -234,6 +234,7 @@ class EndpointStats(_Merged):
     rq_timeout: int = _sum("Streams that ran into the deadline.")
     cx_active: int = _sum("Connections open now.", gauge=True)
     cx_suspect: int = _sum("Connections open now that get no new streams.", gauge=True)
+    cx_dead: int = _sum("Connections given up because they were silent.")
     cx_total: int = _sum("Connections established.")
     cx_connect_fail: int = _sum("Connections that could not be established.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,3 +97,13 @@ def test_a_start_without_dns_serves_what_needs_none_and_the_rest_as_soon_as_it_a
         with raw_client(proxy.port) as client:
             client.send(GET)
             assert client.read_response()[0] == 200
+
+
+@pytest.mark.usefixtures("dns")
+def test_a_cluster_whose_name_nobody_knows_says_so_where_people_look(tmp_path: Path) -> None:
+    flags = ("--backend", "http://nobody.test:80", "--dns-refresh", "0.3")
+    with running_proxy(*flags, within=resolved_by(tmp_path)) as proxy:
+        url = f"http://127.0.0.1:{proxy.admin_port}/live"
+        with urllib.request.urlopen(url, timeout=30) as page:
+            shown = page.read().decode()
+    assert "backends</a>: DNS: nobody.test: " in shown

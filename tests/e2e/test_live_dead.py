@@ -93,7 +93,7 @@ def test_a_dead_connection_is_seen_on_the_page_and_by_no_user(tmp_path: Path) ->
                 wait_until(lambda: gone(proxy), "it was found out")
                 shown = chromium.document(tmp_path / "one", url)
                 to = Path(PICTURES or tmp_path) / "live.png"
-                chromium.screenshot(tmp_path / "two", url, to, (1000, 860))
+                chromium.screenshot(tmp_path / "two", url, to, (1240, 560))
 
     assert failed == []
     assert "dead, and given up" in shown

@@ -23,7 +23,7 @@ def look(figure: int) -> Sample:
 
 def slow(figure: int) -> EndpointSample:
     counts = (0,) * 20 + (figure,)
-    seen = {"streams": figure, "connections": figure, "dialled": figure, "calls": figure}
+    seen = {"streams": figure, "connections": figure, "suspect": 0, "dead": 0, "dialled": figure, "calls": figure}
     return EndpointSample(
         **seen, key=LONGEST, pod="", flags="", reason="unreachable", errors=figure,
         counts=counts, links=(), place=0, share=1.0,

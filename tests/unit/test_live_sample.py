@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyproxy.control.live.changes import changes
-from stickyproxy.control.live.sample import Owned, Sample, account, quantile, take
+from stickyproxy.control.live.changes import changes, moved
+from stickyproxy.control.live.sample import Owned, Sample, account, quantile, take, troubled
 from stickyproxy.metrics import MILLISECONDS
 from stickyproxy.model import Snapshot
 from support.adminview import CLUSTER, ROUTE, Routes, View
@@ -151,12 +151,13 @@ def test_reloads_drains_workers_and_moved_calls_are_told() -> None:
     for _ in range(3):
         view.counted.repinned("not_ready")
 
-    lines = changes(before, look(view))
+    after = look(view)
+    lines = changes(before, after)
 
     assert lines[0] == "LIVE is DRAINING now"
-    assert any("configuration loaded" in line for line in lines)
+    assert any("configuration was loaded anew" in line for line in lines)
     assert any("refused" in line for line in lines)
-    assert "3 calls away from home: not ready" in lines
+    assert moved(before, after) == {"sessions are elsewhere while their endpoint is not ready": 3}
     assert "worker 1 was replaced: process 11 now" in lines
 
 
@@ -173,4 +174,68 @@ def test_a_connection_that_was_lost_and_found_is_told() -> None:
     assert [line.rpartition(") ")[2] for line in changes(one, none)] == [
         "has no connection any more"
     ]
-    assert [line.rpartition(") ")[2] for line in changes(none, again)] == ["was connected to anew"]
+    assert [line.rpartition(") ")[2] for line in changes(none, again)] == ["is connected to again"]
+
+
+def test_connections_that_are_more_for_more_calls_are_no_news() -> None:
+    view = View()
+    stats = view.counted.endpoint("greeters", FIRST)
+    stats.cx_active = stats.cx_total = 1
+    one = look(view)
+    stats.cx_active = stats.cx_total = 2
+    two = look(view)
+    stats.cx_total = 3
+    three = look(view)
+    assert changes(one, two) == []
+    assert "a new connection in the place of an old one" in changes(two, three)[0]
+
+
+def test_a_connection_that_died_is_told_with_its_endpoint() -> None:
+    view = View()
+    before = look(view)
+    view.counted.endpoint("greeters", FIRST).cx_dead += 1
+    [line] = changes(before, look(view))
+    assert f"({FIRST}): a connection is dead, and given up" in line
+
+
+def test_doubts_that_passed_within_one_look_are_a_short_line() -> None:
+    view = View()
+    counted = view.counted.cluster("greeters")
+    before = look(view)
+    counted.upstream_link_suspect_ping_total += 2
+    suspect = look(view)
+    counted.upstream_link_recovered_total += 2
+    well = look(view)
+    assert changes(before, suspect) == [
+        "greeters: 2 connections are suspect: a PING is not answered"
+    ]
+    assert changes(suspect, well) == ["greeters: 2 connections are well again"]
+    assert changes(before, well) == ["greeters: connections were in doubt for a moment"]
+
+
+def test_whose_connections_are_suspect_is_said_if_it_is_one_endpoint() -> None:
+    view = View()
+    before = look(view)
+    view.counted.cluster("greeters").upstream_link_suspect_timer_total += 1
+    view.counted.endpoint("greeters", FIRST).cx_suspect = 1
+    [line] = changes(before, look(view))
+    assert f"to greeter-0 ({FIRST}) is suspect" in line
+
+
+@pytest.mark.parametrize(
+    ("links", "said"),
+    [
+        (["well, 3 streams", "asked, 1 stream", "full, 100 streams"], []),
+        (
+            [
+                "suspect, 1 stream, for 0.2 s: late",
+                "suspect, 4 streams, for 0.3 s: late",
+                "dead, 0 streams",
+            ],
+            ["2 connections suspect: late", "1 connection dead"],
+        ),
+        (["all silent: its requests go elsewhere"] * 2, ["all silent: its requests go elsewhere"]),
+    ],
+)
+def test_what_is_not_well_with_connections_is_said_once(links: list[str], said: list[str]) -> None:
+    assert troubled(links) == said

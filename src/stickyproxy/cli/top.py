@@ -15,7 +15,7 @@ from rich.text import Text
 from stickyproxy.config.text.addresses import show_bind
 from stickyproxy.control.admin.client import Lost, feed
 from stickyproxy.control.live import words
-from stickyproxy.control.live.page import state_of
+from stickyproxy.control.live.words import state_of
 from stickyproxy.model import Bind
 
 RETRY = 2.0

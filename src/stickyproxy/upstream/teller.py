@@ -15,6 +15,7 @@ class Teller:
     def __init__(self, spec: ClusterSpec, endpoint: Endpoint, metrics: Metrics) -> None:
         self._cluster = spec.name
         self._endpoint = endpoint.key
+        self._metrics = metrics
         self._stats = metrics.cluster(spec.name)
 
     def __call__(self, score: LinkScore, after: float) -> None:
@@ -29,6 +30,7 @@ class Teller:
             logs.info("link_suspect", **where, reason=score.reason)
         elif score.state is Health.DEAD:
             stats.upstream_link_dead_total += 1
+            self._metrics.endpoint(self._cluster, self._endpoint).cx_dead += 1
             logs.warning("link_dead", **where, reason=score.reason)
         else:
             stats.upstream_link_recovered_total += 1

@@ -26,6 +26,25 @@ from stickyproxy.events import HeadReceived
 from stickyproxy.model import Headers
 from stickyproxy.wire.stream import Stream
 
+MOST_WATCHERS = 64
+"""At once: a team with a page on the wall; each is sent up to some 100 KB a second."""
+PATIENCE = 10.0
+"""Seconds in which a look must be on its way, or nobody reads at the other end."""
+
+
+class Written:
+    """What a look says is written once, for all who watch."""
+
+    def __init__(self, write: Callable[[Told], str]) -> None:
+        self._write = write
+        self._of = 0
+        self._text = ""
+
+    def of(self, told: Told) -> str:
+        if told.serial != self._of:
+            self._of, self._text = told.serial, self._write(told)
+        return self._text
+
 
 class AdminLive:
     """`feed` must run."""
@@ -33,6 +52,8 @@ class AdminLive:
     def __init__(self, view: AdminView, feed: LiveFeed) -> None:
         self._view = view
         self._feed = feed
+        self._html = Written(page.view)
+        self._json = Written(_as_json)
 
     async def find(
         self, target: str, fields: Mapping[bytes, bytes], *, loopback: bool
@@ -59,21 +80,24 @@ class AdminLive:
         problem = self._stranger(head.fields, loopback=loopback) or foreign(head.fields)
         if problem:
             return _text(403, problem)
-        as_html = parse_qs(query).get("as") == ["html"]
+        if self._feed.watchers >= MOST_WATCHERS:
+            return _text(503, f"{MOST_WATCHERS} watch already\n")
+        written = self._html if parse_qs(query).get("as") == ["html"] else self._json
         try:
-            await self._tell(stream, head, as_html=as_html)
+            await self._tell(stream, head, written)
         except* Gone:
             pass
         return None
 
-    async def _tell(self, stream: Stream, head: HeadReceived, *, as_html: bool) -> None:
+    async def _tell(self, stream: Stream, head: HeadReceived, written: Written) -> None:
         with self._feed.watching():
             async with websocket(stream, head) as connection:
                 serial = 0
                 while True:
                     told = await self._feed.after(serial)
                     serial = told.serial
-                    await connection.send_message(page.view(told) if as_html else _json(told))
+                    with trio.fail_after(PATIENCE):
+                        await connection.send_message(written.of(told))
 
     # --- what is asked for once ---
 
@@ -82,7 +106,7 @@ class AdminLive:
         lines = [] if asked.empty else answer_lines(self._view, asked)
         nonce = secrets.token_urlsafe(16)
         told = await self._feed.once()
-        text = page.page(told, asked, lines, nonce)
+        text = page.page(self._html.of(told), told, asked, lines, nonce)
         policy = (
             f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
             "style-src-attr 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
@@ -114,7 +138,7 @@ class AdminLive:
 _CSP = b"content-security-policy"
 
 
-def _json(told: Told) -> str:
+def _as_json(told: Told) -> str:
     return json.dumps(told.account | {"changes": told.changes})
 
 

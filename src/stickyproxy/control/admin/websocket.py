@@ -17,8 +17,11 @@ from stickyproxy.events import DataReceived, HeadReceived
 from stickyproxy.model import Headers
 from stickyproxy.wire.stream import Stream
 
-Gone = (ConnectionClosed, HandshakeError, trio.BrokenResourceError, trio.ClosedResourceError)
-"""How the library says that whoever watched is gone."""
+Gone = (
+    *(ConnectionClosed, HandshakeError),
+    *(trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError),
+)
+"""How it shows that whoever watched is gone, or does not read."""
 
 MOST_SAID = 4096
 """Bytes of a message to us; nobody has anything to say."""

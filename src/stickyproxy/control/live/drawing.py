@@ -1,4 +1,4 @@
-"""A hash table as a picture: a ring of its owners' arcs, or a bar of a Maglev table's shares."""
+"""A hash table as a picture: a ring of its owners' arcs as they lie, or of a Maglev table's shares."""
 
 from __future__ import annotations
 
@@ -29,42 +29,40 @@ def drawn(cluster: Cluster) -> str | None:
     if table is None:
         return None
     keys = [endpoint.key for endpoint in cluster.endpoints]
-    return _ring(table, keys) if isinstance(table, RingHash) else _bar(shares(table, count), keys)
+    arcs = _ring(table) if isinstance(table, RingHash) else _slices(shares(table, count))
+    return _svg("".join(_arc(arc, keys) for arc in arcs))
 
 
-def _bar(owned: Sequence[float], keys: Sequence[str]) -> str:
-    return _svg(1000, 40, "".join(_pieces(owned, keys)))
+Arc = tuple[int, float, float]
+"""Whose, and from where to where in `PARTS` of the circle."""
 
 
-def _pieces(owned: Sequence[float], keys: Sequence[str]) -> Iterator[str]:
-    left = 0.0
+def _slices(owned: Sequence[float]) -> Iterator[Arc]:
+    at = 0.0
     for index, part in enumerate(owned):
-        yield (
-            f'<rect x="{1000 * left:.2f}" width="{1000 * part:.2f}" height="40" '
-            f'fill="{colour(index)}"><title>{_plain(keys[index])} {100 * part:.2f} %</title></rect>'
-        )
-        left += part
+        yield index, at, at + PARTS * part
+        at += PARTS * part
 
 
-def _ring(table: Table, keys: Sequence[str]) -> str:
-    arcs, at = [], 0
+def _ring(table: Table) -> Iterator[Arc]:
+    at = 0
     for index, run in groupby(owners(table, PARTS)):
         until = at + len(list(run))
-        arcs.append(_arc(at, until, colour(index), keys[index]))
+        yield index, at, until
         at = until
-    return _svg(200, 200, "".join(arcs))
 
 
-def _arc(start: int, end: int, shade: str, key: str) -> str:
+def _arc(arc: Arc, keys: Sequence[str]) -> str:
+    index, start, end = arc
     one, other = (_point(at) for at in (start, min(end, start + PARTS - 1)))
     large = int(end - start > PARTS // 2)
     return (
-        f'<path d="M{one}A85 85 0 {large} 1 {other}" fill="none" stroke="{shade}" '
-        f'stroke-width="28"><title>{_plain(key)}</title></path>'
+        f'<path d="M{one}A85 85 0 {large} 1 {other}" fill="none" stroke="{colour(index)}" '
+        f'stroke-width="28"><title>{_plain(keys[index])}</title></path>'
     )
 
 
-def _point(at: int) -> str:
+def _point(at: float) -> str:
     turn = 2 * pi * at / PARTS
     return f"{100 + 85 * sin(turn):.2f} {100 - 85 * cos(turn):.2f}"
 
@@ -74,8 +72,5 @@ def _plain(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
-def _svg(width: int, height: int, inner: str) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'preserveAspectRatio="none">{inner}</svg>'
-    )
+def _svg(inner: str) -> str:
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 200 200">{inner}</svg>'

@@ -11,19 +11,19 @@ from urllib.parse import urlencode
 
 import trio
 
-from stickyproxy.control.live.changes import changes
+from stickyproxy.control.live.changes import changes, moved
 from stickyproxy.control.live.sample import Owned, Sample, account, take
+from stickyproxy.control.live.ticker import Ticker
 from stickyproxy.control.view import AdminView
 from stickyproxy.model import Cluster, Table
-from stickyproxy.policy.ring_hash import RingHash
 from stickyproxy.policy.shares import shares
 
 EVERY = 1.0
 """Seconds between two looks."""
 WINDOW = 5
 """Looks back from which rates and quantiles are reckoned: of one second a p99 is a few calls."""
-KEPT = 50
-"""Lines of the ticker."""
+FIRST = 0.5
+"""Seconds between the first two looks, of which nobody hears: one alone has no rates."""
 
 
 class Told(NamedTuple):
@@ -42,11 +42,12 @@ class LiveFeed:
     ) -> None:
         self._view = view
         self._prepare = prepare
-        self._watchers = 0
+        self.watchers = 0
+        """Who has it open now."""
         self._wanted = trio.Event()
         self._news = trio.Event()
         self._samples: deque[Sample] = deque(maxlen=WINDOW + 1)
-        self._changes: deque[tuple[float, str]] = deque(maxlen=KEPT)
+        self._ticker = Ticker()
         self._tables: dict[str, tuple[Table, Owned]] = {}
         self._drawn = 0
         self._serial = 0
@@ -54,22 +55,26 @@ class LiveFeed:
 
     async def run(self) -> None:
         while True:
-            if not self._watchers:
+            if not self.watchers:
                 self._samples.clear()
                 self._wanted = trio.Event()
                 await self._wanted.wait()
+            if not self._samples:
+                await self._look()
+                await trio.sleep(FIRST)
             await self._look()
+            self._tell()
             await trio.sleep(EVERY)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """While it is open there are looks."""
-        self._watchers += 1
+        self.watchers += 1
         self._wanted.set()
         try:
             yield
         finally:
-            self._watchers -= 1
+            self.watchers -= 1
 
     async def after(self, serial: int) -> Told:
         """What was seen last, once that is newer; who is slow misses looks, but no line of changes."""
@@ -78,8 +83,8 @@ class LiveFeed:
         return self._now
 
     async def once(self) -> Told:
-        """For who looks once: what was seen last if somebody watches, else one look with no rates."""
-        if self._samples:
+        """For who looks once: what was seen last if somebody watches, else what is seen in `FIRST`."""
+        if len(self._samples) > 1:
             return self._now
         with self.watching():
             return await self.after(self._now.serial)
@@ -91,12 +96,14 @@ class LiveFeed:
         tables = {name: owned for name, (_, owned) in self._tables.items()}
         sample = take(self._view, tables, trio.current_time(), time.time())
         if self._samples:
-            lines = changes(self._samples[-1], sample)
-            self._changes.extendleft((sample.wall, line) for line in reversed(lines))
+            last = self._samples[-1]
+            self._ticker.add(sample.wall, changes(last, sample), moved(last, sample))
         self._samples.append(sample)
+
+    def _tell(self) -> None:
+        now = self._samples[-1]
         self._serial += 1
-        said = account(self._samples[0], sample)
-        self._now = Told(self._serial, said, tuple(self._changes))
+        self._now = Told(self._serial, account(self._samples[0], now), self._ticker.shown(now.wall))
         self._news.set()
         self._news = trio.Event()
 
@@ -117,6 +124,5 @@ class LiveFeed:
     def _owned(self, cluster: Cluster, table: Table) -> Owned:
         """Each table has an address of its own, so that a browser asks for each picture once."""
         self._drawn += 1
-        kind = "ring" if isinstance(table, RingHash) else "bar"
-        asked = urlencode({"cluster": cluster.name, "as": kind, "n": self._drawn})
+        asked = urlencode({"cluster": cluster.name, "n": self._drawn})
         return Owned(shares(table, len(cluster.endpoints)), f"shares.svg?{asked}")

@@ -1,6 +1,5 @@
 "use strict";
 (() => {
-  const view = document.getElementById("view");
   const live = document.getElementById("live");
   let wait = 1000;
   let last = 0;
@@ -10,25 +9,50 @@
     live.classList.toggle("lost", lost);
   };
 
-  // Only what differs is touched: focus, scrolling and a screen reader's place stay where they are.
-  const shape = (root) => [...root.querySelectorAll("[data-k], [data-row], h2, li")]
-    .map((e) => e.dataset.k || e.dataset.row || e.textContent).join("\n");
+  // Only what differs is touched: focus, scrolling, what is open and a screen reader's place stay.
+  const keyed = (node) => {
+    const seen = {};
+    return [...node.children].map((child) => {
+      const name = child.dataset.key || child.id || child.tagName;
+      seen[name] = (seen[name] || 0) + 1;
+      return [name + "#" + seen[name], child];
+    });
+  };
 
-  const lay = (html) => {
-    const fresh = document.createElement("div");
-    fresh.innerHTML = html;
-    if (shape(fresh) !== shape(view)) {
-      view.replaceChildren(...fresh.childNodes);
+  const attributes = (was, now) => {
+    for (const { name, value } of now.attributes) if (was.getAttribute(name) !== value) was.setAttribute(name, value);
+    for (const { name } of [...was.attributes]) if (name !== "open" && !now.hasAttribute(name)) was.removeAttribute(name);
+  };
+
+  const mixed = (node) => node.children.length && [...node.childNodes].some((one) => one.nodeType === 3 && one.data.trim());
+
+  const lay = (was, now) => {
+    attributes(was, now);
+    if (!now.children.length || !was.children.length || mixed(now)) {
+      if (was.innerHTML !== now.innerHTML) was.replaceChildren(...now.childNodes);
       return;
     }
-    const old = view.querySelectorAll("[data-k]");
-    fresh.querySelectorAll("[data-k]").forEach((now, n) => {
-      const was = old[n];
-      if (was.textContent !== now.textContent) was.textContent = now.textContent;
-      if (was.className !== now.className) was.className = now.className;
-      if (was.title !== now.title) was.title = now.title;
-      if (was.tagName === "IMG" && was.getAttribute("src") !== now.getAttribute("src")) was.replaceWith(now);
-    });
+    const old = new Map(keyed(was));
+    let place = was.firstElementChild;
+    for (const [name, fresh] of keyed(now)) {
+      const same = old.get(name);
+      old.delete(name);
+      if (!same || same.tagName !== fresh.tagName) {
+        was.insertBefore(fresh, place);
+        if (same) same.remove();
+        continue;
+      }
+      if (same === place) place = place.nextElementSibling;
+      else was.insertBefore(same, place);
+      lay(same, fresh);
+    }
+    for (const gone of old.values()) gone.remove();
+  };
+
+  const show = (html) => {
+    const fresh = document.createElement("template");
+    fresh.innerHTML = html;
+    for (const part of fresh.content.children) lay(document.getElementById(part.id), part);
   };
 
   const watch = () => {
@@ -38,13 +62,14 @@
     place.hash = "";
     const socket = new WebSocket(place);
     socket.onmessage = (message) => {
-      lay(message.data);
+      show(message.data);
       last = Date.now();
       wait = 1000;
       say("live", false);
     };
     socket.onclose = () => {
-      say("not connected: what you see is as of " + (last ? new Date(last).toLocaleTimeString() : "the last load"), true);
+      const time = last ? new Date(last).toISOString().slice(11, 19) + " UTC" : "the last load";
+      say("not connected: what you see is as of " + time, true);
       setTimeout(watch, wait);
       wait = Math.min(wait * 2, 15000);
     };

@@ -1,7 +1,7 @@
 """The live page: the same figures as HTML, whole for whoever comes, and in part for who watches.
 
 One writer serves both: without JavaScript the page is a table that is as old as its last load; with it,
-the part between the marks is sent anew each second and laid over what is there.
+the parts between the marks are sent anew each second and laid over what is there.
 """
 
 from __future__ import annotations
@@ -13,29 +13,24 @@ from typing import Any
 
 from stickyproxy.control.live import words
 from stickyproxy.control.live.ask import Asked
-from stickyproxy.control.live.drawing import HUES, colour
-from stickyproxy.control.live.feed import Told
-from stickyproxy.control.live.sample import troubled
+from stickyproxy.control.live.feed import EVERY, WINDOW, Told
+from stickyproxy.control.live.page_clusters import cluster
 
 _HERE = files("stickyproxy.control.live")
 _STYLE = (_HERE / "page.css").read_text()
 _SCRIPT = (_HERE / "page.js").read_text()
 
-COLUMNS = (
-    ("endpoint", ""),
-    ("state", ""),
-    ("sessions", "n"),
-    ("calls/s", "n"),
-    ("errors/s", "n"),
-    ("p50 ms", "n"),
-    ("p99 ms", "n"),
-    ("streams", "n"),
-    ("conns", "n"),
-)
+MOST_TROUBLES = 12
+"""Lines of trouble at the top: who has more has one trouble, not many."""
+NAMED = 3
+"""Endpoints with the same trouble that are named there; the others are in the table."""
 
 
-def page(told: Told, asked: Asked, answer: Sequence[str], nonce: str) -> str:
-    """The whole document. `answer` are the lines that answer `asked`, none for no question."""
+def page(shown: str, told: Told, asked: Asked, answer: Sequence[str], nonce: str) -> str:
+    """The whole document around `shown`, which is the `view` of `told`.
+
+    `answer` are the lines that answer `asked`, none for no question.
+    """
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -43,18 +38,23 @@ def page(told: Told, asked: Asked, answer: Sequence[str], nonce: str) -> str:
         f'<style nonce="{nonce}">{_STYLE}</style></head><body>'
         '<header><h1>stickyproxy</h1><p id="live" role="status">as of '
         f"{words.clock(told.account['at'])} UTC; reload for newer figures</p></header>"
-        f'<main><div id="view">{view(told)}</div>{_form(asked, answer)}</main>'
+        f"<main>{shown}{_form(asked, answer)}</main>"
         f'<script nonce="{nonce}">{_SCRIPT}</script></body></html>\n'
     )
 
 
 def view(told: Told) -> str:
-    """The part that changes."""
-    parts = [_summary(told.account)]
-    parts += [_cluster(number, one) for number, one in enumerate(told.account["clusters"])]
-    if not told.account["clusters"]:
-        parts.append("<p>No clusters: nothing is configured yet.</p>")
-    return "".join(parts) + _ticker(told.changes)
+    """The parts that change, each an element with an id."""
+    clusters = "".join(cluster(number, one) for number, one in enumerate(told.account["clusters"]))
+    window = (
+        f'<p class="note">Rates and times are of the last {WINDOW * EVERY:.0f} seconds; '
+        "p50 and p99 are until an answer begins.</p>"
+    )
+    return (
+        f'<div id="now">{_summary(told.account)}{_verdict(told.account)}</div>'
+        f'<div id="clusters">{clusters}{window * bool(clusters)}</div>'
+        f'<section id="log" aria-labelledby="changed">{_ticker(told.changes)}</section>'
+    )
 
 
 def _summary(now: Mapping[str, Any]) -> str:
@@ -70,88 +70,78 @@ def _summary(now: Mapping[str, Any]) -> str:
     ]
     if now["workers"]:
         live = sum(one["state"] == "LIVE" for one in now["workers"])
-        figures.append(("workers", f"{live} of {len(now['workers'])}", ""))
+        tone = "bad" if live < len(now["workers"]) else ""
+        figures.append(("workers", f"{live} of {len(now['workers'])}", tone))
     cells = "".join(
-        f'<div><dt>{name}</dt><dd data-k="s-{n}" class="{tone}">{escape(value)}</dd></div>'
-        for n, (name, value, tone) in enumerate(figures)
+        f'<div><dt>{name}</dt><dd class="{tone}">{escape(value)}</dd></div>'
+        for name, value, tone in figures
     )
     return f'<dl class="sum">{cells}</dl>'
 
 
-def _cluster(number: int, one: Mapping[str, Any]) -> str:
-    name, rows = escape(one["name"]), one["endpoints"]
-    title = f'<h2 id="c{number}">{name} <small>{escape(one["about"])}</small></h2>'
-    problem = f'<p class="bad" role="alert">{escape(one["problem"])}</p>' if one["problem"] else ""
-    more = f"<p>and {one['more']:,} more endpoints</p>" if one["more"] else ""
-    head = "".join(f'<th scope="col" class="{kind}">{text}</th>' for text, kind in COLUMNS)
-    body = "".join(_row(f"{number}-{n}", row) for n, row in enumerate(rows))
+# --- who is in trouble ----------------------------------------------------------------------------
+
+
+def _verdict(now: Mapping[str, Any]) -> str:
+    clusters = now["clusters"]
+    if not clusters:
+        return '<p class="verdict">No clusters: nothing is configured yet.</p>'
+    whole = sum(len(one["endpoints"]) + one["more"] for one in clusters)
+    unwell = sum(one["unwell"] for one in clusters)
+    lines = [line for n, one in enumerate(clusters) for line in _troubles(n, one)]
+    if not lines:
+        well = f"All {whole:,} endpoints are well." if whole > 1 else "The endpoint is well."
+        return f'<p class="verdict ok" role="status">{well}</p>'
+    are = "is" if unwell == 1 else "are"
+    said = f"{unwell:,} of {whole:,} endpoints {are} not well." if unwell else "Something is wrong."
+    more = len(lines) - MOST_TROUBLES
+    rest = f"<li>and {more:,} more</li>" if more > 0 else ""
     return (
-        f'<section aria-labelledby="c{number}">{title}{problem}{_drawn(number, one)}'
-        f'<div class="wide" tabindex="0" role="region" aria-label="endpoints of {name}">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
-        f"<tfoot>{_foot(number, one)}</tfoot></table></div>{more}</section>"
+        f'<div class="verdict bad"><p role="status">{said}</p>'
+        f"<ul>{''.join(lines[:MOST_TROUBLES])}{rest}</ul></div>"
     )
 
 
-def _row(key: str, row: Mapping[str, Any]) -> str:
-    place = escape(row["key"])
-    named = f"{escape(row['pod'])} <small>{place}</small>" if row["pod"] else place
-    tone, state = state_of(row)
-    links = escape("\n".join(row["links"]))
-    mark = "" if row["share"] is None else f'<i style="background:{colour(row["place"])}"></i>'
-    cells = "".join(
-        f'<td class="n" data-k="{key}-{n}">{text}</td>' for n, text in enumerate(words.figures(row))
-    )
-    return (
-        f'<tr data-row="{place}"><th scope="row">{mark}{named}</th>'
-        f'<td class="{tone}" data-k="{key}-s" title="{links}">{escape(state)}</td>{cells}</tr>'
-    )
+def _troubles(number: int, one: Mapping[str, Any]) -> list[str]:
+    """A line for the cluster itself, and one for all of its endpoints that have the same trouble."""
+    name = f'<a href="#c{number}">{escape(one["name"])}</a>'
+    problem = one["problem"] or ("" if one["endpoints"] else "it has no endpoints")
+    lines = [f"<li>{name}: {escape(problem)}</li>"] if problem else []
+    alike: dict[str, list[Mapping[str, Any]]] = {}
+    for row in one["endpoints"][: one["unwell"]]:
+        alike.setdefault(words.state_of(row)[1], []).append(row)
+    return lines + [f"<li>{name}: {_trouble(state, rows)}</li>" for state, rows in alike.items()]
 
 
-def state_of(row: Mapping[str, Any]) -> tuple[str, str]:
-    """`ok` or `bad`, and in words why; with what is said of connections that are not well."""
-    said = [row["reason"]] if row["reason"] else []
-    said += [f"connection {line}" for line in troubled(row)]
-    return ("bad", "; ".join(said)) if said else ("ok", "healthy")
+def _trouble(state: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    share = sum(row["share"] or 0.0 for row in rows)
+    held = f"<small>, home of {words.share(share)} of its sessions</small>" if share else ""
+    named = ", ".join(f"<b>{escape(row['pod'] or row['key'])}</b>" for row in rows[:NAMED])
+    more = f" and {len(rows) - NAMED:,} more" if len(rows) > NAMED else ""
+    return f"{named}{more} {escape(state)}{held}"
 
 
-def _foot(number: int, one: Mapping[str, Any]) -> str:
-    connections = sum(row["connections"] for row in one["endpoints"])
-    whole = {**one, "share": None, "connections": connections}
-    cells = "".join(
-        f'<td class="n" data-k="{number}-f{n}">{text}</td>'
-        for n, text in enumerate(words.figures(whole))
-    )
-    return (
-        f'<tr><th scope="row">all {len(one["endpoints"]) + one["more"]}</th><td></td>{cells}</tr>'
-    )
-
-
-def _drawn(number: int, one: Mapping[str, Any]) -> str:
-    """The table as a picture, which is asked for again only when it is another one."""
-    if not one["picture"]:
-        return ""
-    text = escape(
-        ", ".join(f"{r['key']} {words.share(r['share'])}" for r in one["endpoints"][:HUES])
-    )
-    return (
-        f'<img data-k="i{number}" src="{escape(one["picture"])}" alt="shares of sessions: {text}">'
-    )
+# --- what changed, and the box to ask -------------------------------------------------------------
 
 
 def _ticker(changes: Sequence[tuple[float, str]]) -> str:
-    if not changes:
-        return "<section><h2>What changed</h2><p>Nothing since somebody looks.</p></section>"
     lines = "".join(
-        f"<li><time>{words.clock(at)}</time> {escape(line)}</li>" for at, line in changes
+        f'<li data-key="{at}{escape(line[:40])}"><time>{words.clock(at)}</time> '
+        f"<span>{escape(line)}</span></li>"
+        for at, line in changes
     )
-    return f'<section><h2>What changed</h2><ol class="log" role="log">{lines}</ol></section>'
+    none = "" if changes else "<p>Nothing yet. It is noted while somebody looks.</p>"
+    return (
+        '<h2 id="changed">What changed <small>UTC</small></h2>'
+        '<div class="log" role="log" aria-relevant="additions" aria-labelledby="changed" '
+        f'tabindex="0">{none or f"<ol>{lines}</ol>"}</div>'
+    )
 
 
 def _form(asked: Asked, answer: Sequence[str]) -> str:
     fields = "".join(
         f'<label>{label} <input name="{name}" value="{escape(asked.one(name))}" '
-        f'placeholder="{hint}" autocomplete="off"></label>'
+        f'placeholder="{hint}" autocomplete="off" spellcheck="false"></label>'
         for name, label, hint in (
             ("path", "path", "/"),
             ("method", "or gRPC method", "pkg.Service/Method"),
@@ -160,10 +150,18 @@ def _form(asked: Asked, answer: Sequence[str]) -> str:
         )
     )
     headers = escape("\n".join(asked.headers))
-    said = f'<pre id="answer" tabindex="-1">{escape(chr(10).join(answer))}</pre>' if answer else ""
-    return (
-        '<section><h2 id="ask">Why this pod?</h2><form method="get" action="#ask">'
-        f'{fields}<label class="tall">headers, one a line<textarea name="header" rows="2" '
-        f'placeholder="x-user-id: alice">{headers}</textarea></label>'
-        f"<button>Ask</button></form>{said}</section>"
+    said = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in map(_cut, answer)
     )
+    shown = f'<dl id="answer" tabindex="-1" aria-label="answer">{said}</dl>' if answer else ""
+    return (
+        '<section id="ask" aria-labelledby="why"><h2 id="why">Why this pod?</h2>'
+        f'<form method="get" action="#ask">{fields}<label class="tall">headers, one a line'
+        '<textarea name="header" rows="2" spellcheck="false" placeholder="x-user-id: alice">'
+        f"{headers}</textarea></label><button>Ask</button></form>{shown}</section>"
+    )
+
+
+def _cut(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(" ")
+    return name, value.strip()

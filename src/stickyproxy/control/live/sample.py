@@ -7,6 +7,7 @@ of the time between the two, so nothing is measured for this page but what is co
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -33,6 +34,8 @@ class EndpointSample:
     reason: str
     streams: int
     connections: int
+    suspect: int
+    dead: int
     dialled: int
     calls: int
     errors: int
@@ -151,6 +154,8 @@ def _endpoint(
         reason=seen.reason,
         streams=stats.rq_active,
         connections=stats.cx_active,
+        suspect=stats.cx_suspect,
+        dead=stats.cx_dead,
         dialled=stats.cx_total,
         calls=stats.rq_total,
         errors=stats.rq_error,
@@ -204,6 +209,7 @@ def _cluster_row(
         "streams": sum(row["streams"] for row in rows),
         "p50": quantile(whole, 0.5),
         "p99": quantile(whole, 0.99),
+        "unwell": sum(not _well(row) for row in rows),
         "endpoints": rows[:MOST_ENDPOINTS],
         "more": len(rows[MOST_ENDPOINTS:]),
     }
@@ -211,12 +217,18 @@ def _cluster_row(
 
 def _well(row: Mapping[str, Any]) -> bool:
     """Who is not well stands first; the others stay in their order."""
-    return not (row["reason"] or troubled(row))
+    return not (row["reason"] or row["doubts"])
 
 
-def troubled(row: Mapping[str, Any]) -> list[str]:
+def troubled(links: Sequence[str]) -> list[str]:
     """What is said of connections that are not to be trusted; one that was asked may well answer."""
-    return [line for line in row["links"] if line.startswith(("suspect", "dead"))]
+    bad = [line for line in links if line.startswith(("suspect", "dead"))]
+    alike = Counter((line.partition(",")[0], line.partition(": ")[2]) for line in bad)
+    said = [
+        f"{count} connection{'s' * (count != 1)} {state}{f': {why}' * bool(why)}"
+        for (state, why), count in alike.items()
+    ]
+    return said + [line for line in dict.fromkeys(links) if line.startswith("all silent")]
 
 
 def _endpoint_row(
@@ -231,6 +243,7 @@ def _endpoint_row(
         "streams": now.streams,
         "connections": now.connections,
         "links": list(now.links),
+        "doubts": troubled(now.links),
         "rate": max(now.calls - calls, 0) / seconds,
         "errors": max(now.errors - errors, 0) / seconds,
         "p50": quantile(grown, 0.5),

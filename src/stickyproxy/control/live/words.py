@@ -19,7 +19,7 @@ def millis(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
+    return "-" if value is None else f"{100 * value:.1f}%"
 
 
 def duration(seconds: float) -> str:
@@ -40,6 +40,13 @@ def size(octets: float) -> str:
 
 def clock(unix: float) -> str:
     return time.strftime("%H:%M:%S", time.gmtime(unix))
+
+
+def state_of(row: Mapping[str, Any]) -> tuple[str, str]:
+    """`ok` or `bad`, and in words why; with what is said of connections that are not well."""
+    said = [row["reason"]] if row["reason"] else []
+    said += row["doubts"]
+    return ("bad", "; ".join(said)) if said else ("ok", "healthy")
 
 
 def figures(row: Mapping[str, Any]) -> Iterator[str]:
