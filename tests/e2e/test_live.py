@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import pty
 import re
+import socketserver
 import subprocess
+import termios
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +159,59 @@ def test_a_browser_shows_what_is_live(proxy: ProxyProcess, tmp_path: Path) -> No
 def status(page: str) -> str:
     [said] = re.findall(r'<p id="live"[^>]*>([^<]*)<', page)
     return str(said)
+
+
+@pytest.mark.parametrize("command", [("top", "--once"), ("explain", "--path", "/")])
+def test_what_is_no_admin_port_is_told_in_one_line(
+    proxy: ProxyProcess, command: tuple[str, ...]
+) -> None:
+    with speaking(b"\0\0\0\4\0\0\0\0\0") as http2, speaking(NOT_OURS) as other:
+        for address in (http2, other, f"127.0.0.1:{proxy.port}"):
+            shown = stickyproxy(proxy, *command, "--admin", address)
+            assert shown.returncode == 1
+            [line] = shown.stderr.splitlines()
+            assert address in line
+            assert line.isprintable()
+
+
+NOT_OURS = b"HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n<p>hello\n\n</p>\n"
+
+
+@contextmanager
+def speaking(answer: bytes) -> Iterator[str]:
+    """The address of one that says this to whoever comes."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_top_in_a_pipe_is_one_look(proxy: ProxyProcess, webs: list[EchoBackend]) -> None:
+    shown = stickyproxy(proxy, "top", "--admin", f"127.0.0.1:{proxy.admin_port}")
+    assert shown.returncode == 0, shown.stderr
+    assert webs[0].address in shown.stdout
+    assert "\x1b" not in shown.stdout
+
+
+def test_q_leaves_top_and_the_terminal_is_as_before(proxy: ProxyProcess) -> None:
+    terminal, inside = pty.openpty()
+    before = termios.tcgetattr(inside)
+    program: list[str] = proxy.process.args[:3]  # type: ignore[index,assignment]
+    shown = subprocess.Popen(
+        [*program, "top", "--admin", f"127.0.0.1:{proxy.admin_port}"],
+        stdin=inside, stdout=inside, stderr=inside, env={**os.environ, "TERM": "xterm"},
+    )  # fmt: skip
+    read = b""
+    while NOBODY.encode() not in read:
+        read += os.read(terminal, 65536)
+    os.write(terminal, b"q")
+    assert shown.wait(PATIENCE) == 0
+    assert termios.tcgetattr(inside) == before
+    os.close(terminal)
+    os.close(inside)

@@ -57,7 +57,9 @@ def get(admin: Bind, path: str) -> tuple[int, str]:
     """As `ask`, with its failures as `UnreachableError`."""
     try:
         return ask(admin, "GET", path)
-    except (OSError, http.client.HTTPException) as error:
+    except http.client.HTTPException:
+        raise UnreachableError(f"what answers at {show_bind(admin)} speaks no HTTP/1.1") from None
+    except OSError as error:
         raise UnreachableError(f"no proxy answers at {show_bind(admin)}: {error}") from None
 
 

@@ -157,11 +157,19 @@ def _explain_there(options: argparse.Namespace) -> int:
         _tell(f"stickyproxy explain: {exc}")
         return 1
     if status != _OK:
-        _tell(f"stickyproxy explain: {show_bind(admin)} said {status}: {text[:1000]}")
+        _tell(
+            f"stickyproxy explain: {show_bind(admin)} said {status}: {' '.join(text.split())[:200]}"
+        )
         return 1
-    said = json.loads(text)
-    reaches = bool(said.pop("reaches"))
-    return _print_answer(options, Answer(**said), reaches=reaches)
+    try:
+        said = json.loads(text)
+        reaches, answer = bool(said.pop("reaches")), Answer(**said)
+    except (ValueError, AttributeError, KeyError, TypeError):
+        _tell(
+            f"stickyproxy explain: what answers at {show_bind(admin)} is no admin port of stickyproxy"
+        )
+        return 1
+    return _print_answer(options, answer, reaches=reaches)
 
 
 _OK = 200
