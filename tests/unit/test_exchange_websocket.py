@@ -7,9 +7,12 @@ import trio
 
 from stickyproxy.codec.api import CodecLimits
 from stickyproxy.errors import ErrorKind
+from stickyproxy.health.linkscore import Sight
 from stickyproxy.health.outcome import Outcome
 from stickyproxy.model import Headers
 from stickyproxy.rules import Redirect
+from stickyproxy.upstream.vigil import _Watched
+from stickyproxy.wire.link import Link
 from support.clock import on_jumping_clock
 from support.house import House, open_house
 from support.peers import Call
@@ -399,6 +402,31 @@ async def test_the_routes_timeout_is_not_for_websockets(down: str, up: str) -> N
         await trio.sleep(600)  # nor is the time for a request's body, a minute without a part of it
         socket.got.say(frame(b"late"))
         await socket.call.has(len(frame(b"late")))
+
+
+@pytest.mark.parametrize("down", ["h1", "h2"])
+@on_jumping_clock
+async def test_resting_websockets_of_http1_are_not_judged_as_if_they_waited(
+    down: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand of them, 20 times a second, were a tenth of a core. Who waits is seen all the same."""
+    seen: list[Link] = []
+    sight = _Watched.sight
+
+    def noted(one: _Watched, now: float, *, closely: bool) -> Sight:
+        seen.append(one.link)
+        return sight(one, now, closely=closely)
+
+    monkeypatch.setattr(_Watched, "sight", noted)
+    async with open_house(plan("http")) as house:
+        await connected(house, down)
+        await trio.sleep(60)
+        assert seen == []
+        (await house.client("h2")).request(GET, end=True)
+        await house.backend().request(2)
+        await trio.sleep(5)
+        assert seen
+        assert len(set(seen)) == 1
 
 
 @on_jumping_clock

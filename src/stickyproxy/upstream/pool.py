@@ -289,7 +289,7 @@ class EndpointPool:
             self._spare.pop(link, None)
 
     def _assign(self) -> None:
-        for link in (*self.vigil.fit, *self.links):
+        for link in (*self.vigil.fit, *self.links) if self._waiters else ():
             while self._waiters and self._free(link) > 0:
                 self._reserve(link, self._waiters.popleft())
         if self._choosy:

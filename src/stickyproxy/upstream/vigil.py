@@ -238,7 +238,10 @@ class Vigil:
         self._forget_losses(now)
         terms = self._terms(excuse, overdue)
         changed = self.mute = False
+        nobody_doubts = not self._multiplexed and terms.silent is None
         for watched in list(self._watched.values()):
+            if nobody_doubts and watched.fit and not watched.pulse.waiting:
+                continue  # a WebSocket mostly, and there may be thousands
             score = watched.score
             sight = watched.sight(now, closely=self._worth(watched, now, terms.late))
             if watched.losses:
