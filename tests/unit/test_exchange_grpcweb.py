@@ -11,7 +11,7 @@ from stickyproxy.codec.api import CodecLimits
 from stickyproxy.errors import ErrorKind, H2Code
 from stickyproxy.model import HeaderAdd, Headers
 from stickyproxy.policy.grpcweb import trailers_frame
-from stickyproxy.rules import Cors
+from stickyproxy.rules import Cors, RetryPolicy
 from support.clock import on_jumping_clock
 from support.house import House, open_house
 from support.peers import Call, Peer
@@ -363,6 +363,24 @@ async def test_a_trailers_only_answer_does_not_care_who_else_fills_the_link(form
         assert status(call, form) == b"5"
         await large.end()
         assert status(large, form) == b"0"
+
+
+@downstreams
+@pytest.mark.parametrize("form", ["", "-text"])
+@on_jumping_clock
+async def test_a_call_is_tried_again_as_any_other(down: str, form: str) -> None:
+    retry = RetryPolicy(("unavailable",), num_retries=1)
+    async with open_house(web(retry=retry)) as house:
+        _, call, got = await asked(house, down, form)
+        got.respond([*GRPC_OK, (b"grpc-status", b"14"), (b"x-more", b"1")], end=True)
+        again = await (await house.backend().request(2)).end()
+        assert bytes(again.body) == bytes(got.body) == message(10)
+        again.respond(GRPC_OK)
+        again.say(message(20))
+        again.trailer(GRPC_END, end=True)
+        await call.end()
+        assert read(call, form) == message(20) + trailers_frame(GRPC_END)
+        await nothing_left(house)
 
 
 @downstreams

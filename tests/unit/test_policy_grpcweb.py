@@ -28,6 +28,8 @@ from support.plan import message
         (b"application/grpc-web", Form(False, b"")),
         (b"application/grpc-web+proto", Form(False, b"+proto")),
         (b"application/grpc-web; charset=utf-8", Form(False, b"; charset=utf-8")),
+        (b"application/grpc-web ; charset=utf-8", Form(False, b"; charset=utf-8")),
+        (b"application/grpc-web-text ", Form(True, b"")),
         (b"application/grpc-web-text", Form(True, b"")),
         (b"Application/gRPC-Web-Text+proto", Form(True, b"+proto")),
         (b"application/grpc", None),

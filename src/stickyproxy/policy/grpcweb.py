@@ -53,7 +53,9 @@ def form_of(content_type: bytes) -> Form | None:
     rest = content_type[size:]
     text = rest[: len(_TEXT)].lower() == _TEXT
     suffix = rest[len(_TEXT) :] if text else rest
-    return Form(text, suffix) if suffix[:1] in (b"", b"+", b";", b" ") else None
+    if suffix[:1] not in (b"", b"+", b";", b" "):
+        return None
+    return Form(text, suffix.strip())  # servers of gRPC take no blank behind the name
 
 
 def wanted_form(accept: bytes | None, asked: Form) -> Form:
