@@ -121,17 +121,36 @@ async def test_a_unary_call_is_grpc_for_the_backend(down: str, form: str) -> Non
 @downstreams
 @on_jumping_clock
 async def test_text_may_be_cut_at_any_byte(down: str) -> None:
-    async with open_house(web()) as house:
+    """And each part gives back its credit."""
+    async with open_house(web(limits=CodecLimits(stream_credit=100))) as house:
         _, call = await started(house, down, "-text")
-        text = base64.b64encode(message(20)) + base64.b64encode(message(7))
-        for at in range(len(text)):
-            call.say(text[at : at + 1], end=at + 1 == len(text))
+        text = base64.b64encode(message(200)) + base64.b64encode(message(7))
+        call.say(text[:3])
+        got = await house.backend().request()
+        got.respond(GRPC_OK)  # nothing is kept to be sent again
+        for at in range(3, len(text)):
+            await call.send(text[at : at + 1], end=at + 1 == len(text))
             await house.step()
-        got = await (await house.backend().request()).end()
-        assert bytes(got.body) == message(20) + message(7)
-        got.respond([*GRPC_OK, *GRPC_END], end=True)
+        await got.end()
+        assert bytes(got.body) == message(200) + message(7)
+        got.trailer(GRPC_END, end=True)
         await call.end()
         assert status(call, "-text") == b"0"
+        await nothing_left(house)
+
+
+@downstreams
+@on_jumping_clock
+async def test_only_a_post_is_a_call(down: str) -> None:
+    async with open_house(web()) as house:
+        client = await house.client(down)
+        call = client.request([(b":method", b"PUT"), *asking("")[1:]])
+        call.say(message(10), end=True)
+        got = await (await house.backend().request()).end()
+        assert dict(got.head)[b"content-type"] == b"application/grpc-web"
+        got.respond([(b":status", b"405")], end=True)
+        await call.end()
+        assert call.status == b"405"
         await nothing_left(house)
 
 
