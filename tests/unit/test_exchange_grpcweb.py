@@ -139,6 +139,23 @@ async def test_text_may_be_cut_at_any_byte(down: str) -> None:
         await nothing_left(house)
 
 
+@on_jumping_clock
+async def test_who_waits_for_a_100_gets_it_for_no_server_of_grpc_says_it() -> None:
+    async with open_house(web()) as house:
+        _, call = await started(
+            house, "h1", "", (b"expect", b"100-continue"), (b"content-length", b"10")
+        )
+        await house.until(lambda: bool(call.informational))
+        assert call.informational == [[(b":status", b"100")]]
+        call.say(message(10), end=True)
+        got = await (await house.backend().request()).end()
+        assert b"expect" not in dict(got.head)
+        got.respond([*GRPC_OK, *GRPC_END], end=True)
+        await call.end()
+        assert status(call) == b"0"
+        await nothing_left(house)
+
+
 @downstreams
 @on_jumping_clock
 async def test_only_a_post_is_a_call(down: str) -> None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from stickyproxy.wire.stream import Received
 
 
+_CONTINUE = [(b":status", b"100")]
+
+
 def web_stream(stream: Stream, head: HeadReceived, content_type: bytes) -> WebStream | None:
     """In the place of `stream` from now on; None for a request that is no gRPC-Web."""
     form = grpcweb.form_of(content_type)
@@ -36,6 +39,8 @@ def settle(exchange: Exchange, plan: Plan, web: WebStream) -> None:
     """The route is known: translate the head, or speak plainly."""
     head = exchange.head
     if plan.grpc_web:
+        if head.fields.get(b"expect", b"").lower() == b"100-continue" and not head.end_stream:
+            web.send_headers(_CONTINUE, end_stream=False)  # no server of gRPC says it
         head.headers = grpcweb.request_head(head.headers, web.asked)
         head.fields = dict(head.headers)
     else:
