@@ -26,6 +26,9 @@ CHROMIUM = find()
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not on this machine")
 ways = pytest.mark.parametrize("way", WAYS)
+SOCKET_WAYS = ("sockets", "secureSockets", "socketsByH2", "secureSocketsByH2")
+"""From HTTP/1.1 and HTTP/2, to HTTP/1.1 and to HTTP/2 (which is another proxy: it takes RFC 8441)."""
+socket_ways = pytest.mark.parametrize("way", SOCKET_WAYS)
 forms = pytest.mark.parametrize("form", FORMS)
 
 
@@ -41,6 +44,10 @@ class Seen:
 
     def of(self, way: str, case: str) -> Any:
         return self.told[way][case]
+
+
+def by_h2(behind: ProxyProcess) -> tuple[str, ...]:
+    return "--backend", f"h2c://{behind.target}", "--allow-upgrade", "websocket"
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +68,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             running_proxy(*fleet.flags) as closed,
             running_proxy(*socket) as sockets,
             running_proxy(*socket, *tls) as secure_sockets,
+            running_proxy(*socket) as behind,
+            running_proxy(*by_h2(behind)) as sockets_by_h2,
+            running_proxy(*by_h2(behind), *tls) as secure_sockets_by_h2,
         ):
             asked = {
                 "clear": f"http://{clear.target}",
@@ -68,6 +78,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
                 "closed": f"http://{closed.target}",
                 "sockets": f"http://{sockets.target}",
                 "secureSockets": f"https://{secure_sockets.target}",
+                "socketsByH2": f"http://{sockets_by_h2.target}",
+                "secureSocketsByH2": f"https://{secure_sockets_by_h2.target}",
             }
             told = told_by_page(CHROMIUM, pages, asked, tmp_path_factory.mktemp("profile"))
             assert "error" not in told, told["error"]
@@ -75,7 +87,12 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
                 told,
                 fleet,
                 {"clear": clear, "secure": secure},
-                {"sockets": sockets, "secureSockets": secure_sockets},
+                {
+                    "sockets": sockets,
+                    "secureSockets": secure_sockets,
+                    "socketsByH2": sockets_by_h2,
+                    "secureSocketsByH2": secure_sockets_by_h2,
+                },
                 socket_backend,
             )
 
@@ -153,7 +170,7 @@ def test_an_origin_that_nobody_named_sees_nothing(seen: Seen) -> None:
     assert seen.told["stranger"] == "TypeError"
 
 
-@pytest.mark.parametrize("way", ["sockets", "secureSockets"])
+@socket_ways
 def test_a_websocket_talks_and_closes_with_its_code(seen: Seen, way: str) -> None:
     talk = seen.of(way, "talk")
     assert talk["messages"] == ["hello", "200000 bytes", "bye"]
@@ -161,7 +178,7 @@ def test_a_websocket_talks_and_closes_with_its_code(seen: Seen, way: str) -> Non
     assert (talk["code"], talk["wasClean"]) == (4001, True)
 
 
-@pytest.mark.parametrize("way", ["sockets", "secureSockets"])
+@socket_ways
 def test_a_page_hears_why_a_websocket_ended(seen: Seen, way: str) -> None:
     closed = seen.of(way, "closed")
     assert (closed["code"], closed["reason"], closed["wasClean"]) == (4002, "as you wish", True)
@@ -169,7 +186,8 @@ def test_a_page_hears_why_a_websocket_ended(seen: Seen, way: str) -> None:
 
 
 def test_chromium_takes_rfc_8441_where_there_is_an_http2_connection(seen: Seen) -> None:
-    for way, protocol in (("sockets", "HTTP/1.1"), ("secureSockets", "HTTP/2")):
+    for way in SOCKET_WAYS:
+        protocol = "HTTP/2" if way.startswith("secure") else "HTTP/1.1"
         lines = [line for line in seen.socket_proxies[way].access if "upgrade" in line]
         assert len(lines) == 3
         assert {line["protocol"] for line in lines} == {protocol}

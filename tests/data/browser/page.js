@@ -1,5 +1,5 @@
 // A gRPC-Web client by hand, and WebSockets: what a page can do with nothing but the browser.
-// The page's query is `#` and JSON: {clear, secure, closed, sockets, secureSockets, part}.
+// The page's query is `#` and JSON: {clear, secure, closed, sockets, secureSockets, socketsByH2, secureSocketsByH2, part}.
 
 const asked = JSON.parse(decodeURIComponent(location.hash.slice(1)));
 const utf8 = new TextEncoder();
@@ -140,8 +140,10 @@ async function main() {
     told.clear = await calls(asked.clear);
     told.secure = await calls(asked.secure);
     told.stranger = await call(asked.closed, "Echo", "x").then(() => "answered", (error) => error.name);
-    told.sockets = await sockets(asked.sockets.replace("http", "ws"));
-    told.secureSockets = await sockets(asked.secureSockets.replace("http", "ws"), asked.secureSockets);
+    for (const way of ["sockets", "socketsByH2"]) told[way] = await sockets(asked[way].replace("http", "ws"));
+    for (const way of ["secureSockets", "secureSocketsByH2"]) {
+      told[way] = await sockets(asked[way].replace("http", "ws"), asked[way]);
+    }
   } catch (error) {
     told.error = `${error} ${error.stack}`;
   }
