@@ -205,6 +205,23 @@ def test_only_a_post_changes_anything_and_no_web_page_can(proxy: ProxyProcess) -
     assert ask(port, "/ready") == (200, "LIVE\n")
 
 
+def test_a_name_that_was_made_to_lead_here_reads_and_does_nothing(proxy: ProxyProcess) -> None:
+    """DNS rebinding: a page of that name would have our answers as its own."""
+    port, named = proxy.admin_port, {"host": "evil.example"}
+    for path in ("/", "/help", "/clusters", "/config_dump", "/stats", "/server_info", "/listeners"):
+        assert (path, ask(port, path, headers=named)[0]) == (path, 403)
+    assert ask(port, "/healthcheck/fail", "POST", named)[0] == 403
+    assert ask(port, "/metrics", headers=named)[0] == 200, "a scraper may call us as it likes"
+    assert ask(port, "/ready", headers=named) == (200, "LIVE\n")
+    assert ask(port, "/clusters", headers={"host": "localhost"})[0] == 200
+
+
+def test_the_live_pages_are_for_reading_too(proxy: ProxyProcess) -> None:
+    for path in ("/live", "/explain", "/shares.svg"):
+        for method in ("POST", "PUT", "DELETE"):
+            assert (path, ask(proxy.admin_port, path, method)[0]) == (path, 405)
+
+
 def own_address() -> str:
     """An address of this machine that is no loopback one; what is sent to it stays here."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

@@ -384,7 +384,7 @@ def test_explain_takes_the_source_ip(capsys: pytest.CaptureFixture[str]) -> None
     flags = (*BACKENDS, "--sticky", "source-ip", "--policy", "ring_hash", "--path", "/")
 
     assert explained(capsys, *flags, "--source-ip", "192.0.2.7")["key"] == "192.0.2.7"
-    assert "give --source-ip" in str(explained(capsys, *flags)["reason"])
+    assert "(--source-ip)" in str(explained(capsys, *flags)["reason"])
 
 
 def test_explain_says_that_spreading_policies_spread(capsys: pytest.CaptureFixture[str]) -> None:

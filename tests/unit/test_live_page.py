@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from stickyproxy.control.admin.app import LIVE_PAGES, AdminResponse
-from stickyproxy.control.admin.live import AdminLive, Written, foreign
+from stickyproxy.control.admin.callers import foreign
+from stickyproxy.control.admin.live import AdminLive, Written
 from stickyproxy.control.explain import Request
 from stickyproxy.control.live.ask import Asked, query_of
 from stickyproxy.control.live.drawing import drawn
@@ -259,6 +260,23 @@ async def test_asking_answers_on_the_live_tables_and_says_who_was_passed_over() 
     assert first["endpoint"] in second["reason"]
 
 
+@pytest.mark.parametrize("policy", ["round_robin", "least_request", "maglev"])
+@on_jumping_clock
+async def test_who_is_passed_over_is_said_where_no_key_decides_too(policy: str) -> None:
+    one = cluster()
+    spec = replace(
+        one.spec, load_balancer=replace(one.spec.load_balancer, policy=policy, hash=None)
+    )
+    endpoints = tuple(Endpoint(key, ((key, 80),)) for key in (*KEYS, "[::1]:80"))
+    view = view_of(Cluster(spec, endpoints, inadmissible=frozenset({KEYS[1]})))
+    async with trio.open_nursery() as nursery:
+        pages = Open(view, nursery)
+        reason = json.loads(await pages.text(f"/explain?{query_of(ALICE)}"))["reason"]
+        nursery.cancel_scope.cancel()
+    out = f"; {KEYS[0]}; not {KEYS[1]} (not ready), not [::1]:80 (ejected: consecutive_5xx)"
+    assert out in reason
+
+
 @on_jumping_clock
 async def test_in_panic_nobody_is_passed_over() -> None:
     view = View()
@@ -299,6 +317,7 @@ async def test_a_bad_question_is_told_what_would_be_right(query: str, wrong: str
     assert found.status == 400
     assert wrong in json.loads(found.body)["error"]
     assert wrong in page
+    assert "--" not in page[page.index('id="answer"') :], "a page has no flags"
 
 
 def test_a_request_survives_its_query() -> None:

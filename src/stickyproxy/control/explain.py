@@ -99,7 +99,7 @@ def _past_edge(settings: Settings, met: Met, world: World) -> tuple[Answer, bool
         _key_reason(policy, key),
         "" if _will_make_cookie(policy, key) else choice.reason,
         _walked(choice.walked, against),
-        _others(cluster, choice.endpoint),
+        _others(cluster, choice.endpoint, against),
         _rewritten(target, route, headers),
     ]
     answer = _answer(
@@ -183,7 +183,7 @@ def _key_reason(policy: HashPolicy | None, key: Key) -> str:
     if _will_make_cookie(policy, key):
         return f"no {name} yet: one is made for the connection and decides from then on"
     if policy.kind == "source_ip":
-        return "no source ip: give --source-ip"
+        return "no source address was given (--source-ip)"
     return f"the request has no {name}"
 
 
@@ -195,10 +195,14 @@ def _walked(keys: Sequence[str], against: dict[str, str]) -> str:
     return ", ".join(f"not {key} ({against.get(key, 'not ready')})" for key in keys)
 
 
-def _others(cluster: Cluster, chosen: Endpoint | None) -> str:
+def _others(cluster: Cluster, chosen: Endpoint | None, against: dict[str, str]) -> str:
+    keys = [endpoint.key for endpoint in cluster.endpoints]
     if chosen is not None:
-        return f"one of {len(cluster.endpoints)}" if len(cluster.endpoints) > 1 else ""
-    return ", ".join(endpoint.key for endpoint in cluster.endpoints)
+        return f"one of {len(keys)}" if len(keys) > 1 else ""
+    out = [key for key in keys if key in against or key in cluster.inadmissible]
+    return "; ".join(
+        part for part in (", ".join(k for k in keys if k not in out), _walked(out, against)) if part
+    )
 
 
 def _rewritten(target: Target, route: Route, headers: Headers) -> str:

@@ -3,7 +3,7 @@
 Plain functions from request to response; sockets and HTTP are the caller's. Reading is open to
 whoever reaches the port (bind it to loopback, decision of the operator). Changing anything needs
 POST, no browser in between (no Origin header: a web page must not drain a proxy on the reader's own
-machine), and off loopback a token.
+machine), and off loopback a token. By loopback all but the probes are for who names this machine.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from stickyproxy import exposition
 from stickyproxy.control.admin import pages
+from stickyproxy.control.admin.callers import stranger
 from stickyproxy.control.admin.health import is_grpc, respond_grpc
 from stickyproxy.control.view import AdminView, state
 from stickyproxy.model import Headers
@@ -96,13 +97,16 @@ class AdminApp:
         if method == "POST" and is_grpc(headers):
             status, grpc_headers, message, trailers = respond_grpc(path, body, self._view.ready())
             return AdminResponse(status, grpc_headers, message, trailers)
+        known = self._pages.keys() | self._actions.keys()
+        if path in known - PROBES and (problem := stranger(dict(headers), loopback=loopback)):
+            return _response(_Page(403, problem), method)
         if path in self._actions and not self._read_only:
             return _response(self._act(method, path, headers, loopback), method)
-        found = self._pages.get(path)
-        if found is None or (self._read_only and path not in PROBES):
+        found = None if self._read_only and path not in PROBES else self._pages.get(path)
+        if found is None and (self._read_only or path not in LIVE_PAGES):
             return _response(_Page(404, f"no such page; {self._hint()}\n"), method)
-        if method not in {"GET", "HEAD"}:
-            return _response(_Page(405, "read with GET\n", allow=b"GET, HEAD"), method)
+        if found is None or method not in {"GET", "HEAD"}:  # a live page is read elsewhere
+            return _response(_READ_ONLY, method)
         return _response(found[1](query), method)
 
     def _act(self, method: str, path: str, headers: Headers, loopback: bool) -> _Page:
@@ -164,6 +168,9 @@ class _Page(NamedTuple):
     text: str
     content_type: bytes = _TEXT
     allow: bytes = b""
+
+
+_READ_ONLY = _Page(405, "read with GET\n", allow=b"GET, HEAD")
 
 
 def _json(value: Any) -> _Page:

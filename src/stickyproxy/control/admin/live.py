@@ -1,21 +1,19 @@
 """The admin port's live pages: what is asked for once, and what is watched.
 
-Reading needs no token, as on every other page. A page of somebody else's in a browser of the same
-machine must not read along: a WebSocket says where it comes from, and that has to be here; and who
-reaches us by loopback has to name us so, or a foreign name could be made to lead here (DNS rebinding).
+Reading needs no token, as on every other page. `callers` says who may not read along.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import trio
 
 from stickyproxy.control.admin.app import LIVE_PAGES, AdminResponse, body_fields
+from stickyproxy.control.admin.callers import foreign, stranger
 from stickyproxy.control.admin.websocket import Gone, websocket
 from stickyproxy.control.live import page
 from stickyproxy.control.live.ask import Asked, answer_json, answer_lines
@@ -64,7 +62,7 @@ class AdminLive:
             path = "/live"
         if path not in LIVE_PAGES:
             return None
-        if problem := self._stranger(fields, loopback=loopback):
+        if problem := stranger(fields, loopback=loopback):
             return _text(403, problem)
         if path == "/shares.svg":
             return self._picture(query)
@@ -77,7 +75,7 @@ class AdminLive:
         path, _, query = head.fields.get(b":path", b"").decode("latin-1").partition("?")
         if path != "/live":
             return _text(404, "WebSocket: there is only /live\n")
-        problem = self._stranger(head.fields, loopback=loopback) or foreign(head.fields)
+        problem = stranger(head.fields, loopback=loopback) or foreign(head.fields)
         if problem:
             return _text(403, problem)
         if self._feed.watchers >= MOST_WATCHERS:
@@ -127,46 +125,12 @@ class AdminLive:
             return _text(404, "no such cluster, or one without a hash table\n")
         return _found(200, svg, b"image/svg+xml", [(_CSP, b"default-src 'none'")])
 
-    @staticmethod
-    def _stranger(fields: Mapping[bytes, bytes], *, loopback: bool) -> str:
-        host = _host(fields)
-        if not loopback or _is_ours(host):
-            return ""
-        return f"`{host}` is no name of this machine; right would be localhost\n"
-
 
 _CSP = b"content-security-policy"
 
 
 def _as_json(told: Told) -> str:
     return json.dumps(told.account | {"changes": told.changes})
-
-
-def foreign(fields: Mapping[bytes, bytes]) -> str:
-    """RFC 6455 §10.2. Programs say no origin."""
-    origin = fields.get(b"origin")
-    if origin is None:
-        return ""
-    said = urlsplit(origin.decode("latin-1")).netloc.lower()
-    here = fields.get(b":authority", b"").decode("latin-1").lower()
-    return "" if said == here else f"not from a page of `{said or 'no host'}`\n"
-
-
-def _host(fields: Mapping[bytes, bytes]) -> str:
-    authority = fields.get(b":authority", b"").decode("latin-1")
-    host = authority.rpartition("]")[0] if authority.startswith("[") else authority.split(":")[0]
-    return host.strip("[]").lower()
-
-
-def _is_ours(host: str) -> bool:
-    """A unix socket's clients say whatever they like, mostly localhost."""
-    if not host or host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _text(status: int, text: str) -> AdminResponse:

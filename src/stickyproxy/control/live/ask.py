@@ -85,7 +85,7 @@ def answer_lines(view: AdminView, asked: Asked) -> list[str]:
     try:
         return lines(answer(view, asked)[0])
     except ValueError as error:
-        return [str(error)]
+        return [f"error {str(error).removeprefix('--')}"]
 
 
 def _world(view: AdminView) -> World:
