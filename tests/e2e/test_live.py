@@ -156,6 +156,14 @@ def test_a_browser_shows_what_is_live(proxy: ProxyProcess, tmp_path: Path) -> No
     assert status(shown) == "live"
 
 
+@chromium.needs_chromium
+def test_an_answer_is_text_in_a_browser_too(proxy: ProxyProcess, tmp_path: Path) -> None:
+    asked = "path=/&header=x-user-id:%3Cimg%20src=x%20onerror=alert(1)%3E#ask"
+    shown = chromium.document(tmp_path, f"http://127.0.0.1:{proxy.admin_port}/live?{asked}")
+    assert "<dd>&lt;img src=x onerror=alert(1)&gt;</dd>" in shown
+    assert '<img src="x"' not in shown
+
+
 def status(page: str) -> str:
     [said] = re.findall(r'<p id="live"[^>]*>([^<]*)<', page)
     return str(said)

@@ -55,7 +55,8 @@ def _of_clusters(before: Sample, now: Sample) -> Iterator[str]:
     for cluster in now.clusters:
         old = known.pop(cluster.name, None)
         if old is None:
-            yield f"{cluster.name}: new, with {len(cluster.endpoints)} endpoints"
+            count = len(cluster.endpoints)
+            yield f"{cluster.name}: new, with {count} endpoint{'s' * (count != 1)}"
         else:
             yield from _of_cluster(old, cluster)
     for name in known:

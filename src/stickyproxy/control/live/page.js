@@ -77,5 +77,6 @@
   watch();
 
   const answer = document.getElementById("answer");
-  if (answer) answer.focus();
+  // After the jump to #ask, which takes the focus away.
+  if (answer) addEventListener("load", () => setTimeout(() => answer.focus(), 0));
 })();

@@ -93,7 +93,9 @@ def _verdict(now: Mapping[str, Any]) -> str:
         well = f"All {whole:,} endpoints are well." if whole > 1 else "The endpoint is well."
         return f'<p class="verdict ok" role="status">{well}</p>'
     are = "is" if unwell == 1 else "are"
-    said = f"{unwell:,} of {whole:,} endpoints {are} not well." if unwell else "Something is wrong."
+    said = (
+        f"{unwell:,} of {whole:,} endpoints {are} not well." if unwell else "A cluster is not well."
+    )
     more = len(lines) - MOST_TROUBLES
     rest = f"<li>and {more:,} more</li>" if more > 0 else ""
     return (
