@@ -12,6 +12,7 @@ import trio
 from stickyproxy.model import ClusterSpec, Endpoint, UpstreamProtocol
 from stickyproxy.rules import Keepalive, Upkeep
 from stickyproxy.upstream.dial import keep_alive, reach
+from stickyproxy.wire.secured import Secured
 from support.clock import on_jumping_clock
 from support.house import House, open_house
 from support.peers import Call
@@ -133,7 +134,7 @@ async def test_under_tls_it_is_the_socket_below() -> None:
     listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
     async with listener:
         stream = await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1])
-        secured = trio.SSLStream(stream, ssl.create_default_context(), server_hostname="a")
+        secured = Secured(stream, ssl.create_default_context(), server_hostname="a")
         keep_alive(secured, Keepalive(idle=44))
 
         assert stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 44

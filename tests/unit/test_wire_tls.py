@@ -47,7 +47,7 @@ async def serve_tls(context: ssl.SSLContext, stream: trio.SocketStream) -> None:
     try:
         await secured.do_handshake()
         told = str(secured.selected_alpn_protocol()).encode()
-        await secured.send_all(told + (b" tls" if peer_of(secured).tls else b" clear"))
+        await secured.send_all(told + b" tls")
         await secured.receive_some()
     except (trio.BrokenResourceError, ssl.SSLError):
         pass
@@ -196,6 +196,13 @@ def test_both_sides_refuse_old_tls(files: Files) -> None:
     server = server_tls_context(files.cert, files.key)
     client = client_tls_context(UpstreamTls(), UpstreamProtocol.H2)
     assert server.minimum_version == client.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def test_neither_side_renegotiates(files: Files) -> None:
+    """RFC 9113 §9.2.1; towards a backend it would have us read before we may write."""
+    server = server_tls_context(files.cert, files.key)
+    client = client_tls_context(UpstreamTls(), UpstreamProtocol.HTTPS)
+    assert server.options & client.options & ssl.OP_NO_RENEGOTIATION
 
 
 def complaint(cert: str, key: str) -> str:

@@ -19,9 +19,10 @@ from stickyproxy.wire.codecs import Codecs
 from stickyproxy.wire.conduct import FIRST_BYTE, Conduct
 from stickyproxy.wire.direct import FIRST_READ
 from stickyproxy.wire.farewell import linger
-from stickyproxy.wire.hello import TLS_HANDSHAKE, UNRECOGNIZED_NAME, Replayed, read_hello
+from stickyproxy.wire.hello import TLS_HANDSHAKE, UNRECOGNIZED_NAME, read_hello
 from stickyproxy.wire.link import Link
 from stickyproxy.wire.proxy_protocol import TIMEOUT, ProxyHeaderError, announced
+from stickyproxy.wire.secured import Secured
 from stickyproxy.wire.sockets import peer_of
 from stickyproxy.wire.tls import client_cert_of
 from stickyproxy.wire.watch import LinkWatch
@@ -129,7 +130,7 @@ class Server:
         if multiplexed is None:
             return
         connection = peer
-        if isinstance(transport, trio.SSLStream):
+        if isinstance(transport, Secured):
             connection = replace(
                 connection,
                 tls_version=transport.version() or "",
@@ -196,7 +197,7 @@ class Server:
 
 async def _handshake(
     stream: trio.abc.Stream, tls: Certificates, initial: bytes
-) -> tuple[trio.SSLStream[trio.abc.Stream], str]:
+) -> tuple[Secured, str]:
     """With the certificate of the name that is asked for; no other has a say in it."""
     name = ""
     if tls.by_name:
@@ -205,24 +206,20 @@ async def _handshake(
     if chosen is None:
         await stream.send_all(UNRECOGNIZED_NAME)
         raise trio.BrokenResourceError("no certificate for the name that was asked for")
-    below = Replayed(stream, initial) if initial else stream
-    secured = trio.SSLStream(below, chosen.context, server_side=True, https_compatible=True)
+    secured = Secured(stream, chosen.context, server_side=True, said=initial)
     try:
         await secured.do_handshake()
     except trio.BrokenResourceError:
         await _tell_why(secured, stream)
         raise
-    secured.transport_stream = stream  # what was replayed is read; no detour for what comes
     return secured, chosen.name
 
 
-async def _tell_why(secured: trio.SSLStream[trio.abc.Stream], stream: trio.abc.Stream) -> None:
-    """OpenSSL's alert (`certificate required`), which trio leaves unsent when a handshake fails."""
-    outgoing = getattr(secured, "_outgoing", None)
-    alert = outgoing.read() if outgoing is not None else b""
-    if alert:
+async def _tell_why(secured: Secured, stream: trio.abc.Stream) -> None:
+    """OpenSSL's alert (`certificate required`)."""
+    if secured.owes:
         with trio.move_on_after(ALERT_TIMEOUT):
-            await stream.send_all(alert)
+            await stream.send_all(b"".join(secured.seal(())))
         await linger(
             stream
         )  # who has said much by now (TLS 1.3) would else get a reset in its place

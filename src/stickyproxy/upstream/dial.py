@@ -20,6 +20,7 @@ from stickyproxy.wire.codecs import Codecs
 from stickyproxy.wire.connect import connect
 from stickyproxy.wire.link import Link
 from stickyproxy.wire.proxy_protocol import LOCAL
+from stickyproxy.wire.secured import below
 from stickyproxy.wire.tcpinfo import acknowledged, stand_firm
 from stickyproxy.wire.watch import LinkWatch
 
@@ -63,17 +64,17 @@ async def reach(endpoint: Endpoint, spec: ClusterSpec, preamble: bytes = b"") ->
 
 def keep_alive(transport: trio.abc.Stream, wanted: Keepalive) -> None:
     """TCP keepalive; what the system does not know of it is left out."""
-    below = transport.transport_stream if isinstance(transport, trio.SSLStream) else transport
-    if not isinstance(below, trio.SocketStream):
+    socket_stream = below(transport)
+    if not isinstance(socket_stream, trio.SocketStream):
         return
-    below.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    socket_stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
         ("TCP_KEEPIDLE", wanted.idle),
         ("TCP_KEEPINTVL", wanted.interval),
         ("TCP_KEEPCNT", wanted.probes),
     ):
         if value is not None and hasattr(socket, option):
-            below.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+            socket_stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 @dataclass(frozen=True, slots=True)

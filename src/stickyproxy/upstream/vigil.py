@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-import trio
-
 from stickyproxy.errors import ErrorKind, H2Code, ProxyError, Side
 from stickyproxy.events import GoawayReceived
 from stickyproxy.health.headtimes import HeadTimes, RareTimes
@@ -147,9 +145,8 @@ class _Watched:
         return self.info is not None and self.info.min_rtt >= FULL_FROM
 
     def unsent_from(self) -> float:
-        """Bytes that have left this machine; infinite where that is not known (TLS adds its own)."""
-        plain = isinstance(self.link.transport, trio.SocketStream)
-        info = look(self.sock) if plain and self.sock is not None else None
+        """Bytes that have left this machine; infinite where that is not known."""
+        info = look(self.sock) if self.sock is not None else None
         return info.sent - info.resent if info is not None else float("inf")
 
 

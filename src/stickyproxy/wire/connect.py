@@ -16,6 +16,7 @@ import trio
 
 from stickyproxy.errors import ConfigError, ErrorKind, ProxyError, Retry, Side
 from stickyproxy.model import Endpoint, UpstreamProtocol, UpstreamTls
+from stickyproxy.wire.secured import Secured
 from stickyproxy.wire.tls import client_tls_context
 
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -175,12 +176,7 @@ async def _handshake(
 ) -> tuple[trio.abc.Stream, str]:
     done = False
     try:
-        secured = trio.SSLStream(
-            stream,
-            client_tls_context(tls, protocol),
-            server_hostname=name,
-            https_compatible=True,  # peers close without close_notify (RFC 9112 §9.8)
-        )
+        secured = Secured(stream, client_tls_context(tls, protocol), server_hostname=name)
         await secured.do_handshake()
         chosen = secured.selected_alpn_protocol()
         if protocol.multiplexed and chosen != "h2":

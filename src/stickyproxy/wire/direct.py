@@ -1,9 +1,9 @@
-"""A plain socket without trio's detour: one system call a read and a write.
+"""A socket without trio's detour: one system call a read and a write.
 
 trio's own SocketStream asks for a checkpoint around every call, which costs a turn of the loop each
 time, and tries to read before it waits, which mostly fails. Who reads here is read for by the hub, and a
-link's writer yields by itself, by parking when it is done. What is not a plain socket (TLS, memory) is
-used as it is.
+link's writer yields by itself, by parking when it is done. TLS is sealed and opened on the way. What has
+no socket (memory) is used as it is.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from functools import partial
+from time import perf_counter
 from typing import TypeVar
 
 import trio
@@ -18,14 +19,15 @@ import trio
 from stickyproxy.codec.api import Codec, Piece
 from stickyproxy.wire.hub import Hub, Take, Tap
 from stickyproxy.wire.linger import read_apart
+from stickyproxy.wire.secured import MOST_VOID, Secured, below
 
 FIRST_READ = 4096
 """Until it is known who reads the rest."""
 BULK_READ = 262_144
 """Where the last read was full of bodies: a seventh cheaper by the byte. Many small frames are still
 dealt with a codec's `bite` at a time, and HTTP/1.1, which has no credit, holds no more beyond its window."""
-BULK_AFTER = 65_536
-"""Bytes of a read that was full."""
+BULK_AFTER = 49_152
+"""Bytes of a read that was full: 64 KiB, without a last record of TLS that is not whole."""
 BULK_EVENT = 4096
 """Bytes an event, from which on it is bodies."""
 
@@ -37,25 +39,72 @@ IOV_MAX = 1024
 T = TypeVar("T")
 
 Send = Callable[[bytes], Awaitable[None]]
+Seal = Callable[[list[Piece]], list[Piece]]
+Aside = Callable[[float], bool]
+"""Called with the seconds that went into what TLS said for itself; whether to read on all the same."""
 
 
-def sender_of(transport: trio.abc.Stream) -> Send:
-    """As the transport's `send_all`: raises trio's errors for a connection that broke."""
-    if isinstance(transport, trio.SocketStream):
-        return partial(_send, transport.socket)
+def sender_of(transport: trio.abc.Stream, hub: Hub | None) -> Send:
+    """As a `send_all`, of what is sealed already where there is a hub: raises trio's errors."""
+    socket = below(transport)
+    if hub is not None and isinstance(socket, trio.SocketStream):
+        return partial(_send, socket.socket)
     return transport.send_all
 
 
+def seal_of(transport: trio.abc.Stream, hub: Hub | None) -> Seal | None:
+    """What the hub is to write in the place of these pieces; None: just them."""
+    if hub is not None and isinstance(transport, Secured):
+        return transport.seal
+    return None
+
+
 def flow_of(
-    transport: trio.abc.Stream, hub: Hub | None, size: int, take: Take
+    transport: trio.abc.Stream, hub: Hub | None, size: int, take: Take, aside: Aside
 ) -> Callable[[], Awaitable[None]]:
     """Reads, `size` bytes at first, and gives what was read to `take`, until that says 0.
 
     Raises trio's errors for a socket.
     """
-    if hub is not None:
-        return Tap(hub, fd_of(transport), size, take).flow
-    return partial(_flow, transport, size, take)
+    if hub is None:
+        return partial(_flow, transport, size, take)
+    if isinstance(transport, Secured):
+        return SecuredTap(transport, hub, size, take, aside).flow
+    return Tap(hub, fd_of(transport), size, take).flow
+
+
+class SecuredTap:
+    """The reading end of TLS over a socket."""
+
+    __slots__ = ("_aside", "_first", "_secured", "_size", "_take", "_tap")
+
+    def __init__(self, secured: Secured, hub: Hub, size: int, take: Take, aside: Aside) -> None:
+        self._secured = secured
+        self._tap = Tap(hub, fd_of(secured), size, self._opened)
+        self._first = self._size = size
+        self._take = take
+        self._aside = aside
+
+    async def flow(self) -> None:
+        """As a Tap's. What came together with the handshake's end is here already."""
+        self._size = self._first
+        if self._open(b""):
+            await self._tap.flow()
+
+    def _opened(self, data: bytes) -> int:
+        return self._open(data) if data else self._take(data)
+
+    def _open(self, data: bytes) -> int:
+        secured, began = self._secured, perf_counter()
+        opened = secured.open(data)
+        spent = perf_counter() - began
+        if opened:
+            self._size = self._take(opened)
+        if (secured.owes or secured.void > MOST_VOID) and not self._aside(spent):
+            self._size = 0
+        if self._size and secured.over():
+            self._size = self._take(b"")
+        return self._size
 
 
 async def _flow(transport: trio.abc.Stream, size: int, take: Take) -> None:
@@ -65,8 +114,9 @@ async def _flow(transport: trio.abc.Stream, size: int, take: Take) -> None:
 
 
 def fd_of(transport: trio.abc.Stream) -> int:
-    """Of a plain socket; -1 for all else."""
-    return transport.socket.fileno() if isinstance(transport, trio.SocketStream) else -1
+    """Of the socket, TLS or not; -1 where there is none."""
+    socket = below(transport)
+    return socket.socket.fileno() if isinstance(socket, trio.SocketStream) else -1
 
 
 def write_some(fd: int, pieces: list[Piece]) -> tuple[int, bytes]:

@@ -102,28 +102,3 @@ class _Reader:
 
     def vector(self, size: int) -> bytes:
         return self.take(self.number(size))
-
-
-class Replayed(trio.abc.Stream):
-    """`stream`, with what was read of it before."""
-
-    def __init__(self, stream: trio.abc.Stream, said: bytes) -> None:
-        self._stream = stream
-        self._said = said
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if not self._said:
-            return await self._stream.receive_some(max_bytes)
-        await trio.lowlevel.checkpoint()
-        size = len(self._said) if max_bytes is None else max_bytes
-        data, self._said = self._said[:size], self._said[size:]
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()

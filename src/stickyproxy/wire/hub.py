@@ -1,4 +1,4 @@
-"""All plain sockets of a process: one look a turn at who has something to read, one round of writes.
+"""All sockets of a process: one look a turn at who has something to read, one round of writes.
 
 Trio's way is a task for each reader and each writer, woken one by one: 30 us for what comes and goes on
 one connection in one turn of the loop, as much as five messages cost in all else. Here one task waits
@@ -18,6 +18,7 @@ from typing import Protocol
 import trio
 
 from stickyproxy.wire.linger import LINGER, linger_of_run
+from stickyproxy.wire.secured import below
 from stickyproxy.wire.waking import wake
 
 Take = Callable[[bytes], int]
@@ -170,8 +171,8 @@ _HUB: trio.lowlevel.RunVar[Hub] = trio.lowlevel.RunVar("_HUB")
 
 
 def hub_of(transport: trio.abc.Stream) -> Hub | None:
-    """The hub of this run, for a plain socket; None for what is none, and where there is no epoll."""
-    if not isinstance(transport, trio.SocketStream) or not hasattr(select, "epoll"):
+    """The hub of this run, for a socket, TLS or not; None for what has none, and where there is no epoll."""
+    if not isinstance(below(transport), trio.SocketStream) or not hasattr(select, "epoll"):
         return None
     try:
         return _HUB.get()

@@ -140,7 +140,7 @@ class Link(Outbound):
             if self._torn:
                 tear(self.transport)
             elif not self._peer_done:
-                await linger(self.transport)
+                await linger(self.transport, whole=not (self._in_flight or self._backlog))
         self._write_scope.cancel()
 
     def tells(self, changed: Callable[[Link], None]) -> None:
@@ -174,7 +174,7 @@ class Link(Outbound):
                 self.failure = self.failure or lost(self.codec, reason_of(error))
 
     async def _read_all(self) -> None:
-        flow = flow_of(self.transport, self._hub, self.codec.bite, self._read_one)
+        flow = flow_of(self.transport, self._hub, self.codec.bite, self._read_one, self._aside)
         while not self.over:
             if self._must_wait():
                 await self._wait_for_room()
@@ -194,6 +194,12 @@ class Link(Outbound):
         if not data:
             self.failure = self.failure or lost(self.codec, "the connection was closed")
         return 0 if not data or self.over or self._must_wait() else size
+
+    def _aside(self, spent: float) -> bool:
+        """TLS was busy with itself for so many seconds, and may have something to say of it."""
+        self._wake_writer()
+        self._charge(spent * 1e6)
+        return not self.over and not self._must_wait()
 
     def _take(self, data: bytes) -> int:
         """How many events it made."""
@@ -226,7 +232,7 @@ class Link(Outbound):
         if codec.has_output or codec.closing or codec.buffered:
             self.flush()
 
-    def _charge(self, cost: int) -> None:
+    def _charge(self, cost: float) -> None:
         if not self._guard.charge(cost, trio.current_time()) and not self.over:
             self.give_up("the peer makes more work than it asks for")
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from stickyproxy.codec.api import Codec
+from stickyproxy.codec.api import Codec, Piece
 from stickyproxy.errors import ProxyError
 from stickyproxy.wire import bounds
-from stickyproxy.wire.direct import fd_of, sender_of, write_some
+from stickyproxy.wire.direct import fd_of, seal_of, sender_of, write_some
 from stickyproxy.wire.failures import lost, reason_of
 from stickyproxy.wire.hub import hub_of
+from stickyproxy.wire.secured import Secured
 from stickyproxy.wire.waking import wake
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 class Outbound(ABC):
     """`room` is what may be handed to the codec before senders wait, `turns` those who do.
 
-    A plain socket is written by the hub, as long as it takes all; `_write` waits for all others, and
-    for the rest. `handed`: bytes given to the socket so far.
+    A socket is written by the hub, as long as it takes all; `_write` waits for all others, and for the
+    rest. `handed`: bytes given to the socket so far, sealed where it is TLS.
     """
 
     def __init__(self, transport: Transport, codec: Codec) -> None:
@@ -35,12 +36,13 @@ class Outbound(ABC):
         self.streams: dict[int, Stream] = {}
         self.room = bounds.ROOM + bounds.RESERVE
         self.turns: deque[Stream] = deque()
-        self.handed = 0
+        self.handed = transport.written if isinstance(transport, Secured) else 0
         self.failure: ProxyError | None = None
         self.draining = False
         self._reserve = bounds.RESERVE
-        self._send_all = sender_of(transport)
         self._hub = hub_of(transport)
+        self._send_all = sender_of(transport, self._hub)
+        self._seal = seal_of(transport, self._hub)
         self._fd = fd_of(transport)
         self.taking = self._hub is not None
         self._marked = False
@@ -97,7 +99,7 @@ class Outbound(ABC):
         self._marked = False
         if self._writer is None:
             return
-        pieces = self.codec.take_pieces()
+        pieces = self._pieces()
         if self._backlog:
             pieces.insert(0, bytes(self._backlog))
             self._backlog.clear()
@@ -158,17 +160,24 @@ class Outbound(ABC):
 
     def _said(self) -> bytes:
         """All that is to be sent."""
-        data = self.codec.take_output()
+        data = self._output()
         if self._backlog:
             data = bytes(self._backlog) + data
             self._backlog.clear()
         return data
 
+    def _pieces(self) -> list[Piece]:
+        pieces = self.codec.take_pieces()
+        return pieces if self._seal is None else self._seal(pieces)
+
+    def _output(self) -> bytes:
+        return self.codec.take_output() if self._seal is None else b"".join(self._pieces())
+
     def unsent(self) -> int:
         """Bytes that the socket has not taken. Idle or about to run, the writer takes all at once."""
         if not self._in_flight:
             return 0
-        self._backlog += self.codec.take_output()
+        self._backlog += self._output()
         return self._in_flight + len(self._backlog)
 
     async def _send(self, data: bytes) -> None:

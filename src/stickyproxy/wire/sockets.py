@@ -19,6 +19,7 @@ import trio
 from stickyproxy.errors import ConfigError
 from stickyproxy.model import Bind, Connection
 from stickyproxy.wire.connect import EXHAUSTED, connect
+from stickyproxy.wire.secured import Secured, below
 from stickyproxy.wire.tls import server_tls_context
 
 __all__ = [
@@ -274,10 +275,8 @@ def peer_of(stream: trio.abc.Stream) -> Connection:
     Empty for unix sockets, for streams without a socket and for an end that is gone already. An
     IPv4-mapped IPv6 address is told as IPv4, so that a client is the same on either kind of bind.
     """
-    tls = ""
-    while isinstance(stream, trio.SSLStream):
-        tls = stream.version() or ""
-        stream = stream.transport_stream
+    tls = (stream.version() or "") if isinstance(stream, Secured) else ""
+    stream = below(stream)
     if not isinstance(stream, trio.SocketStream):
         return Connection(tls_version=tls)
     remote_ip, remote_port = _end(stream.socket.getpeername)

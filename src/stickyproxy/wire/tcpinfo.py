@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import trio
 
+from stickyproxy.wire.secured import below
+
 _LAYOUT = struct.Struct("=2xB21x4I28xI8xI60xII48xQQ8xI")
 """struct tcp_info of linux/tcp.h as of 5.4; later kernels only append to it."""
 
@@ -54,8 +56,7 @@ class TcpInfo(NamedTuple):
 
 def tcp_socket(transport: trio.abc.Stream) -> trio.socket.SocketType | None:
     """The socket below, if there is one of which `look` can tell."""
-    while isinstance(transport, trio.SSLStream):
-        transport = transport.transport_stream
+    transport = below(transport)
     if sys.platform != "linux" or not isinstance(transport, trio.SocketStream):
         return None
     sock = transport.socket

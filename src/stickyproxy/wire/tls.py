@@ -11,15 +11,15 @@ import hashlib
 import os
 import ssl
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-
-import trio
+from typing import Any, cast
 
 from stickyproxy.edge import Pem, ServerTls, TlsTerms
 from stickyproxy.errors import ConfigError
 from stickyproxy.model import ClientCert, UpstreamProtocol, UpstreamTls
+from stickyproxy.wire.secured import Secured
 
 _CACHED_CONTEXTS = 64  # a context per TLS backend kind; each holds some 150 CAs, about 0.5 MB
 _VERSIONS = {"v1.2": ssl.TLSVersion.TLSv1_2, "v1.3": ssl.TLSVersion.TLSv1_3}
@@ -141,10 +141,10 @@ _SHORT = {  # RFC 4514 §3, and what OpenSSL calls the rest
 }
 
 
-def client_cert_of(stream: trio.SSLStream[trio.abc.Stream]) -> ClientCert | None:
+def client_cert_of(stream: Secured) -> ClientCert | None:
     """What the client was verified by; None if it showed nothing, or nobody asked."""
     der = stream.getpeercert(binary_form=True)
-    shown = stream.getpeercert()
+    shown = cast("Mapping[str, Any] | None", stream.getpeercert())
     if not der or not shown:
         return None
     names = shown.get("subjectAltName", ())
@@ -234,6 +234,7 @@ def _version(file: str | None) -> tuple[int, int]:
 def _client_context(tls: UpstreamTls, alpn: str, _version: tuple[int, int]) -> ssl.SSLContext:
     context = _verifying(tls)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # it would have us read before we may write
     if not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
