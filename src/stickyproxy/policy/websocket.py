@@ -48,7 +48,7 @@ def accept_of(key: bytes) -> bytes:
 
 def refusal_of(headers: Headers, *, keyed: bool) -> tuple[Headers, bytes] | None:
     """The whole answer to a broken handshake; None for a good one. `keyed`: it came by HTTP/1.1."""
-    method = dict(headers)[b":method"]
+    (method,) = _values(headers, b":method")
     if method != b"GET":
         told, body = _answer(405, "a WebSocket begins with GET", [(b"allow", b"GET")])
         return told, b"" if method == b"HEAD" else body

@@ -191,7 +191,8 @@ class Vigil:
 
     def heard(self) -> float:
         """When anything came from the endpoint last; `NEVER`."""
-        return max(self._heard, self._heard_on_links() or NEVER)
+        on_links = self._heard_on_links()
+        return self._heard if on_links is None else max(self._heard, on_links)
 
     def _heard_on_links(self) -> float | None:
         return max((one.pulse.heard for one in self._watched.values()), default=None)

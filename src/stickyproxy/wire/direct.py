@@ -39,24 +39,24 @@ IOV_MAX = 1024
 T = TypeVar("T")
 
 Send = Callable[[bytes], Awaitable[None]]
-Seal = Callable[[list[Piece]], list[Piece]]
+Pieces = Callable[[], list[Piece]]
 Aside = Callable[[float], bool]
 """Called with the seconds that went into what TLS said for itself; whether to read on all the same."""
 
 
 def sender_of(transport: trio.abc.Stream, hub: Hub | None) -> Send:
     """As a `send_all`, of what is sealed already where there is a hub: raises trio's errors."""
-    socket = below(transport)
-    if hub is not None and isinstance(socket, trio.SocketStream):
+    socket = below(transport) if hub is not None else transport
+    if isinstance(socket, trio.SocketStream):
         return partial(_send, socket.socket)
     return transport.send_all
 
 
-def seal_of(transport: trio.abc.Stream, hub: Hub | None) -> Seal | None:
-    """What the hub is to write in the place of these pieces; None: just them."""
+def pieces_of(transport: trio.abc.Stream, hub: Hub | None, codec: Codec) -> Pieces:
+    """What the codec has to say, sealed where TLS is written by the hub."""
     if hub is not None and isinstance(transport, Secured):
-        return transport.seal
-    return None
+        return lambda: transport.seal(codec.take_pieces())
+    return codec.take_pieces
 
 
 def flow_of(

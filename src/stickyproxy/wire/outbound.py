@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from stickyproxy.codec.api import Codec, Piece
+from stickyproxy.codec.api import Codec
 from stickyproxy.errors import ProxyError
 from stickyproxy.wire import bounds
-from stickyproxy.wire.direct import fd_of, seal_of, sender_of, write_some
+from stickyproxy.wire.direct import fd_of, pieces_of, sender_of, write_some
 from stickyproxy.wire.failures import lost, reason_of
 from stickyproxy.wire.hub import hub_of
 from stickyproxy.wire.secured import Secured
@@ -42,7 +42,7 @@ class Outbound(ABC):
         self._reserve = bounds.RESERVE
         self._hub = hub_of(transport)
         self._send_all = sender_of(transport, self._hub)
-        self._seal = seal_of(transport, self._hub)
+        self._pieces = pieces_of(transport, self._hub, codec)
         self._fd = fd_of(transport)
         self.taking = self._hub is not None
         self._marked = False
@@ -160,24 +160,17 @@ class Outbound(ABC):
 
     def _said(self) -> bytes:
         """All that is to be sent."""
-        data = self._output()
+        data = b"".join(self._pieces())
         if self._backlog:
             data = bytes(self._backlog) + data
             self._backlog.clear()
         return data
 
-    def _pieces(self) -> list[Piece]:
-        pieces = self.codec.take_pieces()
-        return pieces if self._seal is None else self._seal(pieces)
-
-    def _output(self) -> bytes:
-        return self.codec.take_output() if self._seal is None else b"".join(self._pieces())
-
     def unsent(self) -> int:
         """Bytes that the socket has not taken. Idle or about to run, the writer takes all at once."""
         if not self._in_flight:
             return 0
-        self._backlog += self._output()
+        self._backlog += b"".join(self._pieces())
         return self._in_flight + len(self._backlog)
 
     async def _send(self, data: bytes) -> None:

@@ -112,10 +112,8 @@ class Secured(trio.abc.Stream):
         try:
             if record:
                 self._tls.write(record)  # all of it: memory has room
-        except (
-            ssl.SSLWantReadError
-        ) as error:  # half of a ticket is here: it writes when the rest is
-            self._held += record
+        except ssl.SSLWantReadError as error:
+            self._held += record  # half of a ticket is here: it goes when the rest is
             if len(self._held) > MOST_HELD:
                 self._failure, self._held = self._failure or error, b""
         except ssl.SSLError as error:
