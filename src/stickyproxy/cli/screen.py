@@ -109,8 +109,7 @@ def _figures(now: Row) -> Iterator[str]:
     """The most wanted first; who has no room for one may have it for the next."""
     yield f"{words.rate(now['rate'])} calls/s"
     if now["workers"]:
-        live = sum(one["state"] == "LIVE" for one in now["workers"])
-        yield f"workers {live} of {len(now['workers'])}"
+        yield f"workers {words.live_workers(now)} of {len(now['workers'])}"
     yield f"{now['streams']:,} streams"
     yield f"{now['connections']:,} clients"
     yield f"CPU {100 * now['cpu']:.0f} %"
@@ -121,7 +120,7 @@ def _figures(now: Row) -> Iterator[str]:
 
 def _verdict(now: Row) -> Text:
     clusters = now["clusters"]
-    whole = sum(_count(one) for one in clusters)
+    whole = sum(one["count"] for one in clusters)
     unwell = sum(one["unwell"] for one in clusters)
     if not clusters:
         return Text("no clusters: nothing is configured yet", style="bold")
@@ -148,20 +147,16 @@ def _cluster(one: Row, size: Size) -> Iterator[Text]:
 
 def _folded(one: Row, size: Size) -> Iterator[Text]:
     """The whole in one line, and who is in trouble."""
-    connections = sum(row["connections"] for row in one["endpoints"])
-    count, unwell = _count(one), one["unwell"]
+    count, unwell = one["count"], one["unwell"]
     state = f"{count - unwell:,}/{count:,} ok" if unwell else f"{count:,} ok"
-    yield _line(
-        one["name"], {**one, "share": None, "connections": connections}, state, size, "bold"
-    )
+    yield _line(one["name"], one, state, size, "bold")
     yield from _problem(one, size)
     for row in one["endpoints"][:unwell]:
         yield from _endpoint(row, size)
 
 
 def _problem(one: Row, size: Size) -> Iterator[Text]:
-    said = one["problem"] or ("" if one["endpoints"] else "it has no endpoints")
-    if said:
+    if said := words.problem_of(one):
         yield from _wrapped(f" {said}", size)
 
 
@@ -209,12 +204,8 @@ def _changes(changes: Sequence[Sequence[Any]]) -> list[Text]:
     return [Text("what changed (UTC)", style="bold"), *lines] if lines else []
 
 
-def _count(one: Row) -> int:
-    return len(one["endpoints"]) + int(one["more"])
-
-
 def _unwell(one: Row) -> bool:
-    return bool(one["unwell"] or one["problem"] or not one["endpoints"])
+    return bool(one["unwell"] or words.problem_of(one))
 
 
 def _tone(well: bool) -> str:

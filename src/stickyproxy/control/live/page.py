@@ -69,7 +69,7 @@ def _summary(now: Mapping[str, Any]) -> str:
         ("up", words.duration(now["uptime"]), ""),
     ]
     if now["workers"]:
-        live = sum(one["state"] == "LIVE" for one in now["workers"])
+        live = words.live_workers(now)
         tone = "bad" if live < len(now["workers"]) else ""
         figures.append(("workers", f"{live} of {len(now['workers'])}", tone))
     cells = "".join(
@@ -86,7 +86,7 @@ def _verdict(now: Mapping[str, Any]) -> str:
     clusters = now["clusters"]
     if not clusters:
         return '<p class="verdict">No clusters: nothing is configured yet.</p>'
-    whole = sum(len(one["endpoints"]) + one["more"] for one in clusters)
+    whole = sum(one["count"] for one in clusters)
     unwell = sum(one["unwell"] for one in clusters)
     lines = [line for n, one in enumerate(clusters) for line in _troubles(n, one)]
     if not lines:
@@ -107,7 +107,7 @@ def _verdict(now: Mapping[str, Any]) -> str:
 def _troubles(number: int, one: Mapping[str, Any]) -> list[str]:
     """A line for the cluster itself, and one for all of its endpoints that have the same trouble."""
     name = f'<a href="#c{number}">{escape(one["name"])}</a>'
-    problem = one["problem"] or ("" if one["endpoints"] else "it has no endpoints")
+    problem = words.problem_of(one)
     lines = [f"<li>{name}: {escape(problem)}</li>"] if problem else []
     alike: dict[str, list[Mapping[str, Any]]] = {}
     for row in one["endpoints"][: one["unwell"]]:

@@ -60,10 +60,8 @@ def _figures(row: Mapping[str, Any]) -> str:
 
 
 def _foot(one: Mapping[str, Any]) -> str:
-    connections = sum(row["connections"] for row in one["endpoints"])
-    whole = {**one, "share": None, "connections": connections}
-    count = len(one["endpoints"]) + one["more"]
-    return f'<tfoot><tr><th scope="row">all {count:,}</th><td></td>{_figures(whole)}</tr></tfoot>'
+    head = f'<th scope="row">all {one["count"]:,}</th>'
+    return f"<tfoot><tr>{head}<td></td>{_figures(one)}</tr></tfoot>"
 
 
 def _picture(one: Mapping[str, Any]) -> str:

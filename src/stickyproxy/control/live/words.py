@@ -49,6 +49,16 @@ def state_of(row: Mapping[str, Any]) -> tuple[str, str]:
     return ("bad", "; ".join(said)) if said else ("ok", "healthy")
 
 
+def problem_of(one: Mapping[str, Any]) -> str:
+    """Of a cluster as a whole; "" if there is nothing to say."""
+    return one["problem"] or ("" if one["endpoints"] else "it has no endpoints")
+
+
+def live_workers(now: Mapping[str, Any]) -> int:
+    """How many take traffic."""
+    return sum(one["state"] == "LIVE" for one in now["workers"])
+
+
 def figures(row: Mapping[str, Any]) -> Iterator[str]:
     """What page and terminal show of an endpoint or a cluster behind its name and state."""
     yield share(row["share"])
