@@ -257,17 +257,22 @@ async def send_all(call: Call, body: bytes) -> None:
     await call.send(body, end=True)
 
 
+async def asked_without_reading(house: House, form: str, credit: int) -> tuple[Call, Call]:
+    """A call of a client that takes `credit` bytes, and at the backend, which has begun to answer."""
+    client = await house.client("h2", CodecLimits(stream_credit=credit))
+    client.granting = False
+    call = client.request(asking(form))
+    call.say(written(message(10), form), end=True)
+    got = await house.backend().request()
+    got.respond(GRPC_OK)
+    return call, got
+
+
 @pytest.mark.parametrize("form", ["", "-text"])
 @on_jumping_clock
 async def test_trailers_wait_for_a_client_that_does_not_read(form: str) -> None:
-    limits = CodecLimits(stream_credit=100)
     async with open_house(web()) as house:
-        client = await house.client("h2", limits)
-        client.granting = False
-        call = client.request(asking(form))
-        call.say(written(message(10), form), end=True)
-        got = await house.backend().request()
-        got.respond(GRPC_OK)
+        call, got = await asked_without_reading(house, form, 100)
         got.say(message(95))
         got.trailer(GRPC_END, end=True)
         await trio.sleep(5)
@@ -282,14 +287,8 @@ async def test_trailers_wait_for_a_client_that_does_not_read(form: str) -> None:
 @pytest.mark.parametrize("form", ["", "-text"])
 @on_jumping_clock
 async def test_what_became_of_the_backend_waits_for_such_a_client_too(form: str) -> None:
-    limits = CodecLimits(stream_credit=200)
     async with open_house(web()) as house:
-        client = await house.client("h2", limits)
-        client.granting = False
-        call = client.request(asking(form))
-        call.say(written(message(10), form), end=True)
-        got = await house.backend().request()
-        got.respond(GRPC_OK)
+        call, got = await asked_without_reading(house, form, 200)
         got.say(message(140))
         await call.has(len(written(message(140), form)))
         got.rst(H2Code.ENHANCE_YOUR_CALM)
